@@ -1,0 +1,1 @@
+"""Pelorus gateway: native webhooks in, software delivery metrics out, described by YAML."""

@@ -1,0 +1,93 @@
+"""The bytes of a request body read as JSON, or the line and column where they stop being JSON."""
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+FORM = "application/x-www-form-urlencoded"
+_PAYLOAD_FIELD = "payload"
+_BYTE_OFFSET = re.compile(r" \(byte (\d+)\)$")
+_JSON_PATH = re.compile(r" - at `[^`]*`$")
+
+
+class NotJSON(Exception):
+    """The body is not JSON. `line` and `column` count from 1, columns in bytes."""
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        super().__init__(f"line {line}, column {column}: {message}")
+        self.message = message
+        self.line = line
+        self.column = column
+
+
+def media_type(content_type: str) -> str:
+    """`application/json` from `application/json; charset=utf-8`."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_readable(content_type: str) -> bool:
+    """Whether a body of this content type can be read; a missing type counts as JSON."""
+    kind = media_type(content_type)
+    return kind in ("", "application/json", FORM) or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
+
+
+def read(body: bytes, content_type: str) -> Any:
+    """The JSON value of a body, or of the `payload` field of a form.
+
+    Raises NotJSON, also for NaN, lone surrogates, invalid UTF-8 and nesting too deep to read.
+    """
+    if media_type(content_type) == FORM:
+        body = _form_payload(body)
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise NotJSON("nested too deeply", *_position(body, _deepest(body))) from None
+    except UnicodeDecodeError as error:
+        raise NotJSON("invalid UTF-8", *_position(body, _utf8_error(body))) from error
+    except ValueError as error:
+        message = _JSON_PATH.sub("", str(error).removeprefix("JSON is malformed: "))
+        offset = _BYTE_OFFSET.search(message)
+        place = int(offset[1]) if offset else len(body)
+        raise NotJSON(_BYTE_OFFSET.sub("", message), *_position(body, place)) from error
+
+
+def _form_payload(body: bytes) -> bytes:
+    try:
+        fields = parse_qsl(
+            body, keep_blank_values=True, strict_parsing=True, max_num_fields=100
+        )
+    except ValueError as error:
+        raise NotJSON(f"not a form: {error}", 1, 1) from error
+    for name, value in fields:
+        if name == _PAYLOAD_FIELD.encode():
+            return value
+    raise NotJSON(f"the form has no field `{_PAYLOAD_FIELD}`", 1, 1)
+
+
+def _utf8_error(body: bytes) -> int:
+    # msgspec reports an offset within one string of the body; the body's own is wanted.
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
+
+
+def _deepest(body: bytes, limit: int = 900) -> int:
+    """Offset of the first bracket nested deeper than any reader takes; quotes are respected."""
+    depth = 0
+    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', body):
+        first = token.group()[:1]
+        depth += (first in b"[{") - (first in b"]}")
+        if depth > limit:
+            return token.start()
+    return len(body)
+
+
+def _position(body: bytes, offset: int) -> tuple[int, int]:
+    before = body[:offset]
+    return before.count(b"\n") + 1, offset - (before.rfind(b"\n") + 1) + 1

@@ -1,0 +1,182 @@
+"""A compiled mapping applied to one delivery: pure, the same delivery always gives the same reading."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timezone
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from gateway import body
+from gateway.delivery import (
+    Accepted,
+    DeadLetter,
+    Delivery,
+    Ignored,
+    Malformed,
+    Outcome,
+    Reading,
+    Reason,
+)
+from gateway.event import Event
+from gateway.model import Model
+
+Evaluate = Callable[[Mapping[str, Any]], Any]
+Scope = dict[str, Any]
+
+MAX_EVENTS = 10_000
+"""Events of one delivery; the longest list that a vendor sends holds about two thousand."""
+MAX_IDENTIFIER = 200
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """A rule ready to evaluate. `when_each` says that `when` is asked of every item."""
+
+    name: str
+    model: Model
+    when: Evaluate | None
+    when_each: bool
+    each: Evaluate | None
+    fields: Mapping[str, Evaluate]
+    offsets: Mapping[str, timezone]
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """A mapping ready to run. `read_headers` are the header names that its expressions read."""
+
+    source: str
+    title: str
+    params: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+    delivery_id: Evaluate | None
+    event: Evaluate | None
+    on_invalid: Literal["keep", "reject"]
+    read_headers: frozenset[str]
+
+    def read(self, delivery: Delivery) -> Reading:
+        """What the delivery means. Never fails: what cannot be read is an outcome too."""
+        scope: Scope = {
+            "headers": delivery.headers,
+            "query": delivery.query,
+            "body": None,
+            "params": self.params,
+            "event": None,
+            "each": None,
+            "received_at": delivery.received_at,
+        }
+        try:
+            scope["body"] = body.read(delivery.body, delivery.headers.get("content-type", ""))
+        except body.NotJSON as error:
+            outcome: Outcome = Malformed(error.message, error.line, error.column)
+            return self._reading(scope, outcome)
+        scope["event"] = _quietly(self.event, scope)
+        return self._reading(scope, self._outcome(scope))
+
+    def _reading(self, scope: Scope, outcome: Outcome) -> Reading:
+        return Reading(
+            delivery_id=_identifier(_quietly(self.delivery_id, scope)),
+            event=_identifier(scope["event"]),
+            outcome=outcome,
+        )
+
+    def _outcome(self, scope: Scope) -> Outcome:
+        events: list[Event] = []
+        reasons: list[Reason] = []
+        for rule in self.rules:
+            for result in _apply(rule, scope):
+                if isinstance(result, Event):
+                    events.append(result)
+                else:
+                    reasons += result
+            if len(events) > MAX_EVENTS:
+                reasons.append(Reason(f"more than {MAX_EVENTS} events in one delivery", rule.name))
+                break
+        if reasons:
+            return DeadLetter(tuple(reasons))
+        return Accepted(tuple(events)) if events else Ignored()
+
+
+class _ExpressionFailed(Exception):
+    """An expression met a value of a type that it cannot take."""
+
+
+def _apply(rule: Rule, scope: Scope) -> Iterator[Event | list[Reason]]:
+    """The events of one rule, or the reasons why one of them is none."""
+    part = "when"
+    try:
+        if not rule.when_each and not _holds(rule, scope):
+            return
+        part = "each"
+        for item_scope in _items(rule, scope):
+            part = "when"
+            if rule.when_each and not _holds(rule, item_scope):
+                continue
+            yield _event(rule, item_scope)
+            part = "each"
+    except _ExpressionFailed as error:
+        yield [Reason(str(error), rule.name, part)]
+
+
+def _items(rule: Rule, scope: Scope) -> Iterator[Scope]:
+    if rule.each is None:
+        yield scope
+        return
+    items = _evaluate(rule.each, scope)
+    if items is None:
+        return
+    if not isinstance(items, list):
+        raise _ExpressionFailed(f"expected a list, got {type(items).__name__}")
+    for item in items[: MAX_EVENTS + 1]:
+        yield scope | {"each": item}
+
+
+def _holds(rule: Rule, scope: Scope) -> bool:
+    return rule.when is None or _is_true(_evaluate(rule.when, scope))
+
+
+def _is_true(value: Any) -> bool:
+    # JMESPath's own truth: empty text, lists and objects are false, the number 0 is true.
+    return not (value is None or value is False or value in ("", [], {}))
+
+
+def _event(rule: Rule, scope: Scope) -> Event | list[Reason]:
+    raw: dict[str, Any] = {}
+    failed: list[Reason] = []
+    for name, evaluate in rule.fields.items():
+        try:
+            raw[name] = _evaluate(evaluate, scope)
+        except _ExpressionFailed as error:
+            failed.append(Reason(str(error), rule.name, name))
+    if failed:
+        return failed
+    return rule.model.read(raw, rule.offsets, scope["received_at"], rule.name)
+
+
+def _evaluate(evaluate: Evaluate, scope: Scope) -> Any:
+    try:
+        return evaluate(scope)
+    except Exception as error:
+        # Whatever an expression raises is about this payload: besides its own errors JMESPath lets
+        # TypeError, ValueError, OverflowError and RecursionError of built-in operations through.
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise _ExpressionFailed(text[:300]) from error
+
+
+def _quietly(evaluate: Evaluate | None, scope: Scope) -> Any:
+    """The value, or nothing where it cannot be had: a delivery needs no name."""
+    if evaluate is None:
+        return None
+    try:
+        return _evaluate(evaluate, scope)
+    except _ExpressionFailed:
+        return None
+
+
+def _identifier(value: Any) -> str:
+    """Text of bounded length: a sender's own words where they fit, a digest where they do not."""
+    if value is None or isinstance(value, bool | list | dict):
+        return ""
+    text = str(value) if not isinstance(value, int) or abs(value) < 10**40 else "huge"
+    if len(text) > MAX_IDENTIFIER or not text.isprintable():
+        return hashlib.sha256(text.encode(errors="replace")).hexdigest()
+    return text
