@@ -9,12 +9,12 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, assert_never
 
 from msgspec import Meta, Struct
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = Iterable[tuple[bytes, bytes]]
 """Header names in lower case with their values, in the order received."""
 
 HeaderName = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,100}$")]
@@ -185,7 +185,7 @@ def _token(header: str, prefix: str, keys: tuple[bytes, ...]) -> Authentication:
 
 def _matches(value: bytes, expected: Iterable[bytes]) -> bool:
     # Every candidate is compared, so that the time does not tell which one fitted.
-    return any([hmac.compare_digest(value, candidate) for candidate in expected])
+    return sum(hmac.compare_digest(value, candidate) for candidate in expected) > 0
 
 
 def _hmac(
@@ -199,7 +199,9 @@ def _hmac(
     def digest(key: bytes, body: bytes, moment: bytes) -> bytes:
         if scheme.signed != "{body}":
             stamp = moment.decode("latin-1")
-            parts = [text.replace("{timestamp}", stamp).encode("latin-1") for text in (before, after)]
+            parts = [
+                text.replace("{timestamp}", stamp).encode("latin-1") for text in (before, after)
+            ]
             body = parts[0] + body + parts[1]
         raw = hmac.digest(key, body, scheme.algorithm)
         return prefix + (raw.hex().encode() if scheme.encoding == "hex" else base64.b64encode(raw))
@@ -249,7 +251,7 @@ def _standard_webhooks(scheme: StandardWebhooks, keys: tuple[bytes, ...]) -> Aut
         if not _is_fresh(moment, now, scheme.tolerance):
             return False
         expected = [digest(key, identifier, moment, body) for key in decoded]
-        return any([_matches(one, expected) for one in signatures.split(b" ")[:10]])
+        return sum(_matches(one, expected) for one in signatures.split(b" ")[:10]) > 0
 
     def sign(body: bytes, now: float) -> dict[str, str]:
         moment = str(int(now))

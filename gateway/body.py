@@ -57,9 +57,7 @@ def read(body: bytes, content_type: str) -> Any:
 
 def _form_payload(body: bytes) -> bytes:
     try:
-        fields = parse_qsl(
-            body, keep_blank_values=True, strict_parsing=True, max_num_fields=100
-        )
+        fields = parse_qsl(body, keep_blank_values=True, strict_parsing=True, max_num_fields=100)
     except ValueError as error:
         raise NotJSON(f"not a form: {error}", 1, 1) from error
     for name, value in fields:

@@ -37,11 +37,15 @@ def render(
             blocks = [_full(finding, texts) for finding in ordered]
             return "\n\n".join([*blocks, summary(ordered, files)])
         case Format.CONCISE:
-            return "\n".join([*(_headline(finding) for finding in ordered), summary(ordered, files)])
+            return "\n".join(
+                [*(_headline(finding) for finding in ordered), summary(ordered, files)]
+            )
         case Format.JSON:
             return msgspec.json.format(msgspec.json.encode(ordered), indent=2).decode()
         case Format.GITHUB:
-            return "\n".join([*(_annotation(finding) for finding in ordered), summary(ordered, files)])
+            return "\n".join(
+                [*(_annotation(finding) for finding in ordered), summary(ordered, files)]
+            )
         case Format.SARIF:
             return msgspec.json.format(msgspec.json.encode(_sarif(ordered)), indent=2).decode()
 
@@ -107,9 +111,7 @@ def _sarif(diagnostics: Sequence[Diagnostic]) -> dict[str, object]:
         {
             "ruleId": finding.name,
             "level": str(finding.severity),
-            "message": {
-                "text": finding.message + (f"\n{finding.help}" if finding.help else "")
-            },
+            "message": {"text": finding.message + (f"\n{finding.help}" if finding.help else "")},
             "locations": [
                 {
                     "physicalLocation": {

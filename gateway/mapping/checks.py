@@ -50,7 +50,9 @@ class ModelView(Struct, frozen=True, kw_only=True):
 Findings = Iterator[Diagnostic]
 
 
-def _finding(check: Callable[..., Findings], span: Span, message: str, mend: str = "") -> Diagnostic:
+def _finding(
+    check: Callable[..., Findings], span: Span, message: str, mend: str = ""
+) -> Diagnostic:
     return Diagnostic(span, check.__name__.replace("_", "-"), message, mend)
 
 
@@ -162,7 +164,9 @@ def unused_param(view: MappingView) -> Findings:
     for name in view.mapping.params:
         if name not in used:
             finding = _finding(
-                unused_param, view.places.key("params", name), f"no expression reads `params.{name}`"
+                unused_param,
+                view.places.key("params", name),
+                f"no expression reads `params.{name}`",
             )
             yield Diagnostic(
                 finding.span, finding.name, finding.message, "remove it", Severity.WARNING
@@ -292,7 +296,9 @@ def secret_reference(view: MappingView) -> Findings:
             yield _finding(secret_reference, span, message, "write `{env: NAME}` or `{file: PATH}`")
         elif reference.env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", reference.env):
             message = f"`{reference.env}` is no name of an environment variable"
-            yield _finding(secret_reference, span, message, "the secret itself is never written here")
+            yield _finding(
+                secret_reference, span, message, "the secret itself is never written here"
+            )
 
 
 def weak_algorithm(view: MappingView) -> Findings:
@@ -365,8 +371,9 @@ def unknown_model_field(view: ModelView) -> Findings:
     uses: list[tuple[Path, str, bool]] = []
     for index, metric in enumerate(view.model.metrics):
         uses.append((("metrics", index, "value"), metric.value, False))
-        uses += [(("metrics", index, "labels", key), name, False)
-                 for key, name in metric.labels.items()]
+        uses += [
+            (("metrics", index, "labels", key), name, False) for key, name in metric.labels.items()
+        ]
         uses += [(("metrics", index, "when", name), name, True) for name in metric.when]
     for group, names in enumerate(view.model.require_one_of):
         uses += [(("require_one_of", group, at), name, False) for at, name in enumerate(names)]
@@ -398,7 +405,9 @@ def wrong_limit(view: ModelView) -> Findings:
     for name, field in view.model.fields.items():
         if field.max_length is not UNSET and field.type not in text:
             span = view.places.key("fields", name, "max_length")
-            yield _finding(wrong_limit, span, f"`{field.type}` has a length of its own", "remove it")
+            yield _finding(
+                wrong_limit, span, f"`{field.type}` has a length of its own", "remove it"
+            )
         if field.type is FieldType.CHOICE and not field.choices:
             message = "a `choice` needs its `choices`"
             yield _finding(wrong_limit, view.places.key("fields", name), message)

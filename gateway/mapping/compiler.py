@@ -8,7 +8,8 @@ from msgspec import Struct, UnsetType
 from gateway import authentication, fieldtype, model, plan
 from gateway.diagnostic import Diagnostic, Span, did_you_mean
 from gateway.mapping import checks, document, expression, grammar, shape
-from gateway.mapping.document import Node, Scalar, Sequence as ListNode, Table
+from gateway.mapping.document import Node, Scalar, Table
+from gateway.mapping.document import Sequence as ListNode
 from gateway.mapping.expression import Expression, ExpressionError
 from gateway.mapping.shape import Path, Places
 
@@ -201,13 +202,17 @@ def _merged(parent: Table, child: Table) -> Table:
     entries.pop("title", None)
     for key, value in child.entries:
         inherited = entries.get(str(key.value), (key, None))[1]
-        match key.value, inherited, value:
-            case "params", Table(), Table():
-                value = Table(_united(inherited.entries, value.entries), value.span)
-            case "rules", ListNode(), ListNode():
-                value = ListNode(_with_rules(inherited.items, value.items), value.span)
-        entries[str(key.value)] = (key, value)
+        entries[str(key.value)] = (key, _inheriting(str(key.value), inherited, value))
     return Table(tuple(entries.values()), child.span)
+
+
+def _inheriting(key: str, parent: Node | None, child: Node) -> Node:
+    match key, parent, child:
+        case "params", Table(), Table():
+            return Table(_united(parent.entries, child.entries), child.span)
+        case "rules", ListNode(), ListNode():
+            return ListNode(_with_rules(parent.items, child.items), child.span)
+    return child
 
 
 def _united(

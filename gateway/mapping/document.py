@@ -66,7 +66,10 @@ def parse(file: str, text: str) -> tuple[Node | None, list[Diagnostic]]:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         message = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML"
-        return None, [*reader.findings, Diagnostic(Span(file, line, column), "yaml-syntax", message)]
+        return None, [
+            *reader.findings,
+            Diagnostic(Span(file, line, column), "yaml-syntax", message),
+        ]
     except (ValueError, OverflowError) as error:
         # PyYAML lets what int() and chr() say of hostile escapes through as it is.
         return None, [*reader.findings, Diagnostic(Span(file), "yaml-syntax", str(error))]
@@ -159,7 +162,7 @@ class _Reader:
 
     def _starts(self, event: yaml.ScalarEvent) -> tuple[tuple[int, int], ...]:
         """The place of each character, or nothing where escapes or folding leave it unclear."""
-        first, last = event.start_mark, event.end_mark
+        first, last = _marks(event)
         quoted = event.style in ("'", '"')
         if event.style is not None and not quoted:
             return self._block_starts(event)
@@ -185,17 +188,18 @@ class _Reader:
     def _block_starts(self, event: yaml.ScalarEvent) -> tuple[tuple[int, int], ...]:
         places: list[tuple[int, int]] = []
         found: list[str] = []
-        body = self.lines[event.start_mark.line + 1 : event.end_mark.line + 1]
+        first, last = _marks(event)
+        body = self.lines[first.line + 1 : last.line + 1]
         lines = event.value.rstrip("\n").split("\n") if event.style == "|" else []
         for offset, (line, text) in enumerate(zip(body, lines, strict=False)):
             indent = line.find(text) if text else 0
-            number = event.start_mark.line + 2 + offset
+            number = first.line + 2 + offset
             places += [(number, indent + index + 1) for index in range(len(text) + 1)]
             found.append(text)
         return tuple(places) if lines and found == lines else ()
 
     def _span(self, event: yaml.Event) -> Span:
-        start, end = event.start_mark, event.end_mark
+        start, end = _marks(event)
         width = end.column - start.column if start.line == end.line else 0
         if start.line != end.line and isinstance(event, yaml.ScalarEvent):
             width = len(self.lines[start.line].rstrip()) - start.column
@@ -208,6 +212,14 @@ class _Reader:
         mark = error.problem_mark or error.context_mark
         span = Span(self.file, mark.line + 1, mark.column + 1) if mark else Span(self.file)
         return Diagnostic(span, "yaml-syntax", error.problem or "not YAML", error.context or "")
+
+
+def _marks(event: yaml.Event) -> tuple[yaml.Mark, yaml.Mark]:
+    """Where an event starts and ends; the stubs call both optional, the pure-Python loader sets both."""
+    start, end = event.start_mark, event.end_mark
+    if not isinstance(start, yaml.Mark) or not isinstance(end, yaml.Mark):
+        raise TypeError("the YAML reader gave an event without a place")
+    return start, end
 
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")

@@ -1,7 +1,7 @@
 """One JMESPath expression: parsed, taken apart for the checks, and ready to evaluate."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jmespath
 from jmespath import exceptions, lexer, parser
@@ -23,8 +23,10 @@ class _Parser(parser.Parser):
     `!body.deleted` would never apply. The specification ranks `!` below the dot.
     """
 
-    BINDING_POWER = {**parser.Parser.BINDING_POWER, "not": 8}
-    _CACHE: dict[str, Any] = {}  # Its own: the package's holds trees of the other reading.
+    BINDING_POWER: ClassVar[dict[str, int]] = {**parser.Parser.BINDING_POWER, "not": 8}
+    _CACHE: ClassVar[
+        dict[str, Any]
+    ] = {}  # Its own: the package's holds trees of the other reading.
 
 
 class ExpressionError(Exception):
@@ -176,7 +178,7 @@ def _anatomy(node: Any, *, at_root: bool) -> Iterator[tuple[Any, ...]]:
 class _Finder:
     """Where a name stands in the text: the parsed tree carries no places, the tokens do."""
 
-    def __init__(self, tokens: list[dict[str, Any]]) -> None:
+    def __init__(self, tokens: Sequence[Mapping[str, Any]]) -> None:
         self._tokens = tokens
 
     def root(self, name: str) -> int:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from jmespath import functions
 
-_TEXT = {"types": ["string"]}
-_OPTIONAL_TEXT = {"types": ["string"], "optional": True}
-_OPTIONAL_NUMBER = {"types": ["number"], "optional": True}
+# Untyped: the package's stubs know no optional arguments.
+_TEXT: Any = {"types": ["string"]}
+_OPTIONAL_TEXT: Any = {"types": ["string"], "optional": True}
+_OPTIONAL_NUMBER: Any = {"types": ["number"], "optional": True}
+_LIST_OR_NULL: Any = {"types": ["array", "null"]}
 
 
 class _Functions(functions.Functions):
@@ -23,7 +25,7 @@ class _Functions(functions.Functions):
         optional = sum(1 for argument in signature if argument.get("optional"))
         if 0 < len(signature) - len(args) <= optional:
             signature = signature[: len(args)]
-        super()._validate_arguments(args, signature, function_name)
+        super()._validate_arguments(args, signature, function_name)  # type: ignore[misc]  # Not in the stubs.
 
     @functions.signature(_TEXT)
     def _func_lower(self, subject: str) -> str:
@@ -70,7 +72,7 @@ class _Functions(functions.Functions):
     ) -> int | None:
         return _found(subject.rfind(sub, *_bounds(subject, start, end)), sub)
 
-    @functions.signature({"types": ["array", "null"]}, {"types": ["array", "null"]})
+    @functions.signature(_LIST_OR_NULL, _LIST_OR_NULL)
     def _func_overlap(self, left: list[Any] | None, right: list[Any] | None) -> bool:
         return any(item in (right or ()) for item in left or ())
 

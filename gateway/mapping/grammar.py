@@ -20,7 +20,9 @@ class MappedField(Struct, frozen=True, forbid_unknown_fields=True):
     value: Annotated[Expression, Meta(description="The expression that finds the value.")]
     offset: Annotated[
         str,
-        Meta(description="The offset from UTC of times that carry none, such as `+02:00` or `UTC`."),
+        Meta(
+            description="The offset from UTC of times that carry none, such as `+02:00` or `UTC`."
+        ),
     ] = ""
 
 

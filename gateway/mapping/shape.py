@@ -56,6 +56,17 @@ def read(node: Node, grammar: type[T]) -> tuple[T, Places, list[Diagnostic]]:
     return value, reader.places, reader.findings
 
 
+def plain(node: Node) -> Any:
+    """The node as Python values; keys as text, as JSON has them."""
+    match node:
+        case Table():
+            return {str(key.value): plain(value) for key, value in node.entries}
+        case Sequence():
+            return [plain(item) for item in node.items]
+        case Scalar():
+            return node.value
+
+
 class _Reader:
     def __init__(self, root: Node) -> None:
         self.places = Places(root)
@@ -67,6 +78,8 @@ class _Reader:
         if isinstance(expected, inspect.UnionType):
             expected = self._member(node, expected)
         match expected, node:
+            case inspect.AnyType(), _:
+                return plain(node)
             case inspect.StructType(), Table():
                 return self._struct(node, expected, path)
             case inspect.DictType(), Table():
@@ -196,7 +209,9 @@ class _Reader:
     def _disagree(self, node: Node, expected: inspect.Type) -> None:
         message = f"expected {_described(expected)}, got {_found(node)}"
         number = isinstance(node, Scalar) and isinstance(node.value, int | float)
-        mend = "quote it to make it text" if number and isinstance(expected, inspect.StrType) else ""
+        mend = (
+            "quote it to make it text" if number and isinstance(expected, inspect.StrType) else ""
+        )
         self.findings.append(Diagnostic(node.span, "wrong-type", message, mend))
 
 
@@ -292,8 +307,9 @@ def _placeholder(expected: inspect.Type) -> Any:
             return []
         case inspect.UnionType():
             members = [_bare(one) for one in expected.types]
-            return _placeholder(next((m for m in members if not isinstance(m, inspect.CustomType)),
-                                     members[0]))
+            return _placeholder(
+                next((m for m in members if not isinstance(m, inspect.CustomType)), members[0])
+            )
         case inspect.LiteralType():
             return expected.values[0]
         case inspect.EnumType():
@@ -305,5 +321,3 @@ def _placeholder(expected: inspect.Type) -> Any:
         case inspect.IntType() | inspect.FloatType():
             return 0
     return UNSET
-
-

@@ -1,0 +1,104 @@
+"""The hot path, `POST /hooks/{source}`: an ASGI application of its own, without a framework's cost."""
+
+import re
+import time
+from http import HTTPStatus
+
+from litestar.types import HTTPScope, Receive, Send
+
+from gateway import body as bodies
+from gateway.app import http
+from gateway.app.edge import Edge
+from gateway.app.http import Disconnected, Refused
+from gateway.delivery import Verdict
+from gateway.pipeline import Answer, Source, answer_json
+
+
+_PATH = re.compile(rb"/hooks/([A-Za-z0-9._~-]{1,100})")
+
+
+class Hooks:
+    """The application below `/hooks/`."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        source = self._edge.pipeline.sources.get(_name(scope))
+        try:
+            answer = await self._take(source, scope, receive)
+        except Refused as refused:
+            self._edge.count_refusal(source, refused)
+            await http.answer(
+                send,
+                refused.status,
+                http.problem(refused.status, refused.detail),
+                http.PROBLEM,
+                refused.headers,
+                close=refused.close,
+            )
+        except Disconnected:
+            return
+        else:
+            await _send(send, answer)
+
+    async def _take(self, source: Source | None, scope: HTTPScope, receive: Receive) -> Answer:
+        headers = scope["headers"]
+        if not _name(scope):
+            raise Refused(HTTPStatus.NOT_FOUND, "not_found", close=True)
+        if scope["method"] != "POST":
+            allow = [(b"allow", b"POST")]
+            raise Refused(
+                HTTPStatus.METHOD_NOT_ALLOWED, "method", "use POST", close=True, headers=allow
+            )
+        if (http.header(headers, b"content-encoding") or b"identity").lower() != b"identity":
+            detail = "send the body without a content encoding"
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoding", detail, close=True)
+        content_type = (http.header(headers, b"content-type") or b"").decode("latin-1")
+        if not bodies.is_readable(content_type):
+            detail = f"send JSON, or a form with the JSON in `payload`, not {content_type!r}"
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", detail, close=True)
+        authentication = self._edge.authentication(source)
+        if not authentication.needs_body and not authentication.verify(headers, b"", time.time()):
+            raise _unauthorized(close=True)
+        async with self._edge.body(scope, receive, self._edge.limits.body) as raw:
+            if not authentication.verify(headers, raw, time.time()) or source is None:
+                raise _unauthorized(close=False)
+            return await self._edge.deliver(source, scope, raw)
+
+
+def _name(scope: HTTPScope) -> str:
+    """The source of a path, read from the path as it was sent: other spellings of it are not found."""
+    match = _PATH.fullmatch(scope["raw_path"])
+    return match[1].decode() if match else ""
+
+
+def _unauthorized(*, close: bool) -> Refused:
+    # The same for an unknown source as for a wrong signature: it tells nothing of what is served.
+    return Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", close=close)
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    if answer.malformed is not None:
+        wrong = answer.malformed
+        detail = f"the body is not JSON: line {wrong.line}, column {wrong.column}: {wrong.message}"
+        body = http.problem(
+            HTTPStatus.BAD_REQUEST,
+            detail,
+            delivery=answer.delivery_id,
+            line=wrong.line,
+            column=wrong.column,
+        )
+        await http.answer(send, HTTPStatus.BAD_REQUEST, body, http.PROBLEM)
+    elif answer.verdict is Verdict.REJECTED:
+        body = http.problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "; ".join(str(reason) for reason in answer.reasons),
+            source=answer.source,
+            delivery=answer.delivery_id,
+            outcome=answer.verdict,
+            reasons=answer.reasons,
+        )
+        await http.answer(send, HTTPStatus.UNPROCESSABLE_ENTITY, body, http.PROBLEM)
+    else:
+        await http.answer(send, HTTPStatus.ACCEPTED, answer_json(answer))

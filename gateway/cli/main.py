@@ -1,0 +1,56 @@
+"""`gateway`: finds the command, runs it, and turns what went wrong into one sentence and a code.
+
+Exit codes: 0 fine, 1 what was examined is wrong, 2 it could not be examined or run.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+
+from gateway.settings import SettingsError
+
+COMMANDS = {
+    "serve": "receive webhooks and show series to Prometheus",
+    "check": "lint mappings and models",
+    "send": "sign a sample delivery as its vendor would, and post it",
+    "schema": "print the JSON Schema of mapping or model files, for editors",
+}
+
+
+def version() -> str:
+    """The version of the installed package."""
+    return metadata.version("pelorus-gateway")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="gateway",
+        description="Native webhooks in, software delivery metrics out, described by YAML.",
+    )
+    parser.add_argument("--version", action="version", version=f"gateway {version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # A command's module is imported only where the command is asked for.
+    wanted = next((word for word in given if not word.startswith("-")), "")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        if name == wanted:
+            import_module(f"gateway.cli.{name}").define(command)
+    options = parser.parse_args(given)
+    try:
+        return int(options.run(options))
+    except SettingsError as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def fail(sentence: str) -> int:
+    """Says in one sentence why a command could not run."""
+    print(f"gateway: {sentence}", file=sys.stderr)
+    return 2

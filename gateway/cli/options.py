@@ -1,0 +1,185 @@
+"""The flags of `serve`, each with its environment variable, and the settings that they make."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from gateway import settings
+from gateway.settings import MIB, Settings
+
+
+class Option(Struct, frozen=True, kw_only=True):
+    """One flag. `variable` is read where the flag is not given; several paths in a variable are
+    separated by colons."""
+
+    flag: str
+    variable: str
+    default: str
+    metavar: str
+    help: str
+    repeatable: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+OPTIONS = (
+    Option(
+        flag="--listen",
+        variable="GATEWAY_LISTEN",
+        default="0.0.0.0:8080",
+        metavar="HOST:PORT",
+        help="where deliveries arrive",
+    ),
+    Option(
+        flag="--internal-listen",
+        variable="GATEWAY_INTERNAL_LISTEN",
+        default="127.0.0.1:8081",
+        metavar="HOST:PORT",
+        help="where metrics and health are read; keep it off the internet",
+    ),
+    Option(
+        flag="--journal",
+        variable="GATEWAY_JOURNAL",
+        default=settings.DEFAULT_JOURNAL,
+        metavar="URL",
+        help="where deliveries are kept: sqlite:///PATH, four slashes for an absolute path",
+    ),
+    Option(
+        flag="--mappings",
+        variable="GATEWAY_MAPPINGS",
+        default="",
+        metavar="PATH",
+        help="a folder or file of mappings on top of the bundled ones",
+        repeatable=True,
+    ),
+    Option(
+        flag="--schemas",
+        variable="GATEWAY_SCHEMAS",
+        default="",
+        metavar="PATH",
+        help="a folder or file of models on top of the bundled ones",
+        repeatable=True,
+    ),
+    Option(
+        flag="--secrets",
+        variable="GATEWAY_SECRETS",
+        default=str(settings.DEFAULT_SECRETS),
+        metavar="DIR",
+        help="a folder of secrets, each in a file named like its environment variable",
+    ),
+    Option(
+        flag="--max-body",
+        variable="GATEWAY_MAX_BODY",
+        default="25",
+        metavar="MIB",
+        help="the largest body of one delivery",
+    ),
+    Option(
+        flag="--max-in-flight",
+        variable="GATEWAY_MAX_IN_FLIGHT",
+        default="128",
+        metavar="MIB",
+        help="the bodies of all deliveries that are being taken",
+    ),
+    Option(
+        flag="--body-timeout",
+        variable="GATEWAY_BODY_TIMEOUT",
+        default="15",
+        metavar="SECONDS",
+        help="the time that a body may take to arrive",
+    ),
+    Option(
+        flag="--answer-timeout",
+        variable="GATEWAY_ANSWER_TIMEOUT",
+        default="8",
+        metavar="SECONDS",
+        help="the time that a delivery may take to be kept, below every vendor's own",
+    ),
+    Option(
+        flag="--shutdown-timeout",
+        variable="GATEWAY_SHUTDOWN_TIMEOUT",
+        default="10",
+        metavar="SECONDS",
+        help="the time that deliveries in flight get when the gateway stops",
+    ),
+    Option(
+        flag="--window",
+        variable="GATEWAY_WINDOW",
+        default="2700",
+        metavar="SECONDS",
+        help="how long a sample is shown to Prometheus, which takes none older than an hour",
+    ),
+    Option(
+        flag="--scrape-interval",
+        variable="GATEWAY_SCRAPE_INTERVAL",
+        default="60",
+        metavar="SECONDS",
+        help="the longest interval at which Prometheus scrapes; events of one series are shown at "
+        "least this long each",
+    ),
+)
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    """Adds every flag; what is not given stays None, for `settings_from` to look up."""
+    for option in OPTIONS:
+        shown = f" (default: {option.default})" if option.default else ""
+        parser.add_argument(
+            option.flag,
+            metavar=option.metavar,
+            action="append" if option.repeatable else "store",
+            help=f"{option.help}{shown} [{option.variable}]",
+        )
+    parser.add_argument(
+        "--new-secrets",
+        action="store_true",
+        help="write a random secret for every bundled source that has none to the --secrets folder",
+    )
+
+
+def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    """The settings, from flags first and the environment second. Raises SettingsError."""
+    values = {option.name: _value(option, options, environment) for option in OPTIONS}
+
+    def number(name: str, least: float, most: float) -> float:
+        value, origin = values[name]
+        return settings.number(value, origin, least, most)
+
+    def paths(name: str) -> tuple[Path, ...]:
+        return tuple(Path(path) for path in values[name][0])
+
+    return Settings(
+        listen=settings.address(*values["listen"]),
+        internal_listen=settings.address(*values["internal_listen"]),
+        journal=settings.journal_path(*values["journal"]),
+        mappings=paths("mappings"),
+        schemas=paths("schemas"),
+        secrets=Path(values["secrets"][0]),
+        new_secrets=options.new_secrets,
+        max_body=int(number("max_body", 0.001, 1024) * MIB),
+        max_in_flight=int(number("max_in_flight", 1, 65_536) * MIB),
+        body_timeout=number("body_timeout", 0.1, 300),
+        answer_timeout=number("answer_timeout", 0.1, 300),
+        shutdown_timeout=int(number("shutdown_timeout", 0, 300)),
+        window=number("window", 10, 3_500),
+        scrape_interval=number("scrape_interval", 0, 600),
+    )
+
+
+def _value(
+    option: Option, options: argparse.Namespace, environment: Mapping[str, str]
+) -> tuple[Any, str]:
+    """The value of an option and the name under which it was given, for messages."""
+    given = getattr(options, option.name)
+    if given is not None:
+        return given, option.flag
+    if option.variable in environment:
+        text = environment[option.variable]
+        value = [part for part in text.split(":") if part] if option.repeatable else text
+        return value, option.variable
+    return ([] if option.repeatable else option.default), option.flag

@@ -1,0 +1,173 @@
+"""`gateway send`: signs deliveries as their vendor would and posts them to a running gateway."""
+
+import argparse
+import http.client
+import os
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from gateway import report, settings
+from gateway.authentication import Authentication
+from gateway.cli import wiring
+from gateway.diagnostic import did_you_mean, has_errors
+from gateway.mapping import cases, library
+from gateway.settings import SettingsError
+
+TIMEOUT = 15
+
+
+class Sample(Struct, frozen=True):
+    """A delivery to send; `name` is how the output calls it."""
+
+    name: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="the source to speak for, such as github")
+    parser.add_argument(
+        "payload",
+        nargs="?",
+        metavar="PAYLOAD",
+        help="a file with the body, `-` for standard input; the source's own samples where left out",
+    )
+    parser.add_argument("--case", metavar="NAME", help="only the sample whose name holds this")
+    parser.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        help="a header to send, such as X-GitHub-Event:push; repeatable",
+    )
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--secrets",
+        type=Path,
+        default=Path(os.environ.get("GATEWAY_SECRETS", settings.DEFAULT_SECRETS)),
+        metavar="DIR",
+        help="the folder of secrets, as for serve (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--mappings",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="mappings on top of the bundled ones, as for serve; repeatable",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 where every delivery got a 2xx, 1 where one did not; raises SettingsError otherwise."""
+    authentication = _authentication(options)
+    samples = _samples(options)
+    refused = 0
+    for sample in samples:
+        status, text = _post(options.url, options.source, sample, authentication)
+        refused += not 200 <= status < 300
+        print(f"{sample.name}\n  {_told(status, text)}")
+    return 1 if refused else 0
+
+
+def _authentication(options: argparse.Namespace) -> Authentication:
+    loaded = wiring.load(options.mappings)
+    if has_errors(loaded.diagnostics):
+        raise SettingsError(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
+    known = loaded.compilation.mappings
+    if options.source not in known:
+        mend = did_you_mean(options.source, known)
+        raise SettingsError(f"there is no source `{options.source}`; {mend}")
+    found = wiring.sources(loaded.compilation, os.environ, options.secrets)
+    if options.source in found.live:
+        return found.live[options.source].authentication
+    missing = next(one for one in found.missing if one.source == options.source)
+    raise SettingsError(
+        f"the secret {missing.secrets[0]} is not set: the delivery could not be signed; set it as "
+        "it is set for `gateway serve`, or name the folder with --secrets"
+    )
+
+
+def _samples(options: argparse.Namespace) -> list[Sample]:
+    given = dict(_header(text) for text in options.header)
+    if options.payload is not None:
+        body = _read(options.payload)
+        return [Sample(options.payload, {"Content-Type": "application/json", **given}, body)]
+    folders = [*reversed(options.mappings), library.bundled("mappings")]
+    paths = [folder / f"{options.source}{library.CASES_SUFFIX}" for folder in folders]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise SettingsError(f"there are no samples of `{options.source}`; name a PAYLOAD")
+    text = path.read_text(encoding="utf-8")
+    read, findings = cases.read(str(path), text)
+    if read is None:
+        raise SettingsError(report.render(findings, {str(path): text}, 1))
+    chosen = [case for case in read.cases if (options.case or "") in case.name]
+    if not chosen:
+        mend = did_you_mean(options.case, [case.name for case in read.cases])
+        raise SettingsError(f"no sample's name holds `{options.case}`; {mend}")
+    json = {"Content-Type": "application/json"}
+    return [Sample(case.name, {**json, **case.headers, **given}, case.body()) for case in chosen]
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise SettingsError(f"the header is `{text}`, expected NAME:VALUE")
+    return name.strip(), value.strip()
+
+
+def _read(path: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _post(
+    url: str, source: str, sample: Sample, authentication: Authentication
+) -> tuple[int, bytes]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(f"--url is `{url}`, expected http://host:port")
+    secure = parts.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
+    headers = {**sample.headers, **authentication.sign(sample.body, time.time())}
+    try:
+        connection.request("POST", f"{parts.path.rstrip('/')}/hooks/{source}", sample.body, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except OSError as error:
+        raise SettingsError(
+            f"no gateway answers at {url} ({error.strerror or error}); start one with `gateway serve`"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _told(status: int, text: bytes) -> str:
+    """An answer for a person: its outcome and events, or the problem's own words."""
+    try:
+        document = msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError:
+        return f"{status} {text[:200].decode(errors='replace')}"
+    if "outcome" not in document or status >= 300:
+        return f"{status} {document.get('detail') or document.get('title') or ''}".rstrip()
+    lines = [f"{status} {document['outcome']}"]
+    events = document.get("events")
+    for event in events if isinstance(events, list) else []:
+        lines.append("  " + " ".join(f"{name}={value}" for name, value in event.items()))
+    reasons = document.get("reasons")
+    for reason in reasons if isinstance(reasons, list) else []:
+        lines.append("  " + " ".join(f"{value}" for value in reason.values()))
+    return "\n  ".join(lines)

@@ -1,0 +1,163 @@
+"""`gateway serve`: compiles, opens the journal, and serves both listeners until it is told to stop."""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+
+import uvloop
+
+from gateway import report
+from gateway.app.edge import Limits
+from gateway.app.internal import internal_app
+from gateway.app.public import public_app
+from gateway.app.server import CannotListen, bind, serve
+from gateway.cli import options as flags
+from gateway.cli import wiring
+from gateway.cli.main import fail, version
+from gateway.cli.wiring import Library, Sources
+from gateway.diagnostic import Diagnostic, has_errors
+from gateway.journal.sqlite import JournalError, SqliteJournal
+from gateway.pipeline import Pipeline
+from gateway.series import Series
+from gateway.settings import DEFAULT_SECRETS, Settings
+from gateway.telemetry import Telemetry
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    flags.define(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serves; returns when stopped. 1 where mappings or models are wrong, 2 where it cannot serve."""
+    _log_to_stderr()
+    settings = flags.settings_from(options, os.environ)
+    library = wiring.load((*settings.schemas, *settings.mappings))
+    if has_errors(library.diagnostics):
+        return _refuse(library, [])
+    if settings.new_secrets:
+        for path in wiring.write_new_secrets(library.compilation, os.environ, settings.secrets):
+            print(f"wrote a new secret to {path}", flush=True)
+    sources = wiring.sources(library.compilation, os.environ, settings.secrets)
+    if sources.diagnostics:
+        return _refuse(library, [*sources.diagnostics])
+    try:
+        public = bind(settings.listen)
+        internal = bind(settings.internal_listen)
+        journal = SqliteJournal(settings.journal)
+    except (CannotListen, JournalError) as error:
+        return fail(str(error))
+    try:
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        with runner:
+            runner.run(_serve(settings, library, sources, journal, public, internal))
+    finally:
+        journal.close()
+    print("stopped", flush=True)
+    return 0
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+        stream=sys.stderr,
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _refuse(library: Library, more: list[Diagnostic]) -> int:
+    """The same text as `gateway check` gives for the same files."""
+    findings = [*library.diagnostics, *more]
+    files = {file.name for file in library.files if file.layer > wiring.BUNDLED_LAYER}
+    files |= {finding.span.file for finding in findings}
+    print(report.render(findings, library.texts, len(files)), file=sys.stderr)
+    return 1
+
+
+async def _serve(
+    settings: Settings,
+    library: Library,
+    sources: Sources,
+    journal: SqliteJournal,
+    public: socket.socket,
+    internal: socket.socket,
+) -> None:
+    telemetry = Telemetry(version())
+    for name in sources.live:
+        telemetry.source(name, live=True)
+    for missing in sources.missing:
+        telemetry.source(missing.source, live=False)
+    series = Series(
+        library.compilation.models,
+        window=round(settings.window * 1000),
+        spacing=round(settings.scrape_interval * 1000),
+    )
+    pipeline = Pipeline(sources.live, journal, series, telemetry)
+    journal.start()
+    taking = asyncio.Event()
+    limits = Limits(
+        body=settings.max_body,
+        in_flight=settings.max_in_flight,
+        body_timeout=settings.body_timeout,
+        answer_timeout=settings.answer_timeout,
+    )
+
+    def on_ready() -> None:
+        taking.set()
+        print(_greeting(settings, sources), flush=True)
+
+    await serve(
+        [
+            (public_app(pipeline, limits), public),
+            (internal_app(pipeline, taking.is_set), internal),
+        ],
+        settings.shutdown_timeout,
+        on_ready,
+        taking.clear,
+    )
+
+
+def _greeting(settings: Settings, sources: Sources) -> str:
+    public, internal = settings.listen.url, settings.internal_listen.url
+    lines = [
+        f"gateway {version()} is ready",
+        "",
+        f"  deliveries  {public}/hooks/<source>",
+        f"  metrics     {internal}/metrics",
+        f"  journal     {settings.journal}",
+        "",
+        *_sources_table(sources, public),
+        "",
+        *_what_next(settings, sources),
+    ]
+    return "\n".join(lines)
+
+
+def _sources_table(sources: Sources, public: str) -> list[str]:
+    width = max(len(name) for name in [*sources.live, *(one.source for one in sources.missing), ""])
+    lines = ["  sources"]
+    for name in sources.live:
+        lines.append(f"    {name:<{width}}  live     {public}/hooks/{name}")
+    for one in sources.missing:
+        lines.append(f"    {one.source:<{width}}  not served: set {' and '.join(one.secrets)}")
+    return lines
+
+
+def _what_next(settings: Settings, sources: Sources) -> list[str]:
+    if not sources.live:
+        return ["  no source is live: set a secret, or start again with --new-secrets"]
+    name = "github" if "github" in sources.live else next(iter(sources.live))
+    url = f" --url {settings.listen.url}" if settings.listen.port != 8080 else ""
+    folder = ""
+    if settings.secrets != DEFAULT_SECRETS:
+        folder = f" --secrets {settings.secrets}"
+    return [
+        "  try it, in another terminal",
+        f"    gateway send {name}{url}{folder}",
+        f"    curl -s {settings.internal_listen.url}/metrics | grep _timestamp",
+    ]

@@ -1,0 +1,1 @@
+"""The journal's homes: one module for each database that it can live in."""

@@ -1,0 +1,40 @@
+"""What the journal is given of a delivery, and what it says of it."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from gateway.delivery import Reason, Verdict
+from gateway.event import Event
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """A delivery with its outcome, as the journal keeps it. Times are epoch seconds."""
+
+    source: str
+    delivery_id: str
+    event: str
+    received_at: float
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    events: tuple[Event, ...]
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+
+
+class Stored(Struct, frozen=True):
+    """What the journal did with an entry: its verdict, which may have become a duplicate, and the
+    events that it did not know before."""
+
+    verdict: Verdict
+    new_events: tuple[Event, ...]
+    received_at: float
+
+
+class JournalUnavailable(Exception):
+    """The journal cannot commit now; nothing was kept, and the sender must try again."""
+
+
+class Overloaded(JournalUnavailable):
+    """More deliveries wait than the journal takes."""

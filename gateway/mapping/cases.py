@@ -1,0 +1,52 @@
+"""The cases beside a mapping: sample deliveries, and what must come out of each."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.diagnostic import Diagnostic
+from gateway.mapping import document, shape
+
+
+class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a delivery must come to."""
+
+    outcome: Annotated[str, Meta(pattern="^(accepted|ignored|dead_lettered|rejected)$")]
+    events: Annotated[
+        list[dict[str, Any]],
+        Meta(description="The events in order: `kind` and every field, times in epoch seconds."),
+    ] = []
+    fields: Annotated[
+        list[str], Meta(description="The fields that a dead letter's reasons name.")
+    ] = []
+
+
+class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One delivery. `payload` is sent as JSON."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=120)]
+    payload: Any
+    expect: Expectation
+    headers: dict[str, str] = {}
+
+    def body(self) -> bytes:
+        """The bytes that are sent."""
+        return msgspec.json.encode(self.payload)
+
+
+class CaseFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`<source>.test.yaml`."""
+
+    source: str
+    cases: list[Case]
+
+
+def read(file: str, text: str) -> tuple[CaseFile | None, list[Diagnostic]]:
+    """The cases of a file, or what is wrong with it."""
+    node, findings = document.parse(file, text)
+    if node is None:
+        return None, findings
+    cases, _, problems = shape.read(node, CaseFile)
+    findings += problems
+    return (None if findings else cases), findings

@@ -1,0 +1,34 @@
+"""The JSON Schemas of mapping, model and case files, for editors: generated from the grammar."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.mapping import cases, grammar
+
+GRAMMARS: dict[str, tuple[type, str]] = {
+    "mapping": (grammar.Mapping, "A mapping of Pelorus gateway"),
+    "model": (grammar.Model, "A model of Pelorus gateway"),
+    "test": (cases.CaseFile, "The cases of a mapping of Pelorus gateway"),
+}
+
+
+def json_schema(kind: str) -> str:
+    """The schema of one kind of file, as text that ends with a newline."""
+    root, title = GRAMMARS[kind]
+    schema: dict[str, Any] = msgspec.json.schema(root)
+    if kind == "mapping":
+        _let_extending_be_partial(schema)
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **schema,
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def _let_extending_be_partial(schema: dict[str, Any]) -> None:
+    # A mapping that extends another inherits what it leaves out.
+    mapping = schema["$defs"]["Mapping"]
+    required = mapping.pop("required")
+    mapping["anyOf"] = [{"required": ["source", "extends"]}, {"required": required}]

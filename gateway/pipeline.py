@@ -1,0 +1,190 @@
+"""The one route a delivery takes: read, journal, fold. The file to read first.
+
+    authentic delivery -> plan.read -> Reading -> journal.append -> 2xx
+                                                        |
+                             series <- fold <- stored --+
+
+A delivery is answered only after the journal has committed it, and events reach the series only from
+the journal, in its order. So a restart, which folds the journal anew, gives the same series.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from gateway.authentication import Authentication
+from gateway.delivery import (
+    Accepted,
+    DeadLetter,
+    Delivery,
+    Ignored,
+    Malformed,
+    Reading,
+    Reason,
+    Verdict,
+)
+from gateway.event import Event
+from gateway.journal.entry import Entry, Stored
+from gateway.plan import Plan
+from gateway.series import Series
+from gateway.telemetry import Telemetry
+
+LARGE_BODY = 256 * 1024
+"""Bytes; a larger body is mapped off the event loop, so that the others need not wait for it."""
+
+
+class Source(Struct, frozen=True):
+    """A source that is served: its plan and how its senders prove themselves."""
+
+    plan: Plan
+    authentication: Authentication
+
+
+class Journal(Protocol):
+    """The append-only store of deliveries and events, and the only state that matters."""
+
+    async def append(self, entry: Entry) -> Stored:
+        """Commits an entry durably, or finds it a duplicate. Raises JournalUnavailable."""
+        ...
+
+    def events(self) -> Iterator[tuple[Event, float]]:
+        """All events with the epoch seconds of their receipt, in the order they were committed."""
+        ...
+
+    def follow(self, listener: Callable[[Iterable[Stored]], None]) -> None:
+        """Names who is told of every commit, in order, before its `append` returns."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait for their commit."""
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last commit succeeded."""
+        ...
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What became of a delivery, for its sender. `malformed` where its body is not JSON."""
+
+    source: str
+    delivery_id: str
+    verdict: Verdict
+    events: tuple[Event, ...]
+    reasons: tuple[Reason, ...]
+    malformed: Malformed | None = None
+
+
+class Pipeline:
+    """Takes deliveries in; owns the series that they become."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        journal: Journal,
+        series: Series,
+        telemetry: Telemetry,
+    ) -> None:
+        self.sources = sources
+        self.journal = journal
+        self.series = series
+        self.telemetry = telemetry
+        for event, received_at in journal.events():
+            series.fold(event, _milliseconds(received_at))
+        journal.follow(self._committed)
+
+    async def receive(self, source: Source, delivery: Delivery, fallback_id: str) -> Answer:
+        """Maps and journals an authentic delivery.
+
+        `fallback_id` names it where its sender does not. Raises JournalUnavailable.
+        """
+        if len(delivery.body) > LARGE_BODY:
+            reading = await asyncio.to_thread(source.plan.read, delivery)
+        else:
+            reading = source.plan.read(delivery)
+        verdict, reasons, events = _judged(reading, source.plan)
+        stored = await self.journal.append(
+            Entry(
+                source=delivery.source,
+                delivery_id=reading.delivery_id or fallback_id,
+                event=reading.event,
+                received_at=delivery.received_at,
+                verdict=verdict,
+                reasons=reasons,
+                events=events,
+                headers=keepable(delivery.headers, source),
+                query=keepable(delivery.query, source),
+                body=delivery.body,
+            )
+        )
+        malformed = reading.outcome if isinstance(reading.outcome, Malformed) else None
+        return Answer(
+            source=delivery.source,
+            delivery_id=reading.delivery_id or fallback_id,
+            verdict=stored.verdict,
+            events=events,
+            reasons=reasons,
+            malformed=malformed,
+        )
+
+    def _committed(self, batch: Iterable[Stored]) -> None:
+        for stored in batch:
+            for event in stored.new_events:
+                self.series.fold(event, _milliseconds(stored.received_at))
+                self.telemetry.event(event.kind)
+
+
+def _judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], tuple[Event, ...]]:
+    match reading.outcome:
+        case Accepted(events):
+            return Verdict.ACCEPTED, (), events
+        case Ignored():
+            return Verdict.IGNORED, (), ()
+        case DeadLetter(reasons):
+            rejected = plan.on_invalid == "reject"
+            return Verdict.REJECTED if rejected else Verdict.DEAD_LETTERED, reasons, ()
+        case Malformed(message, line, column):
+            reason = Reason(f"not JSON: line {line}, column {column}: {message}")
+            return Verdict.DEAD_LETTERED, (reason,), ()
+
+
+_SECRET_WORDS = ("auth", "cookie", "credential", "key", "password", "secret", "signature", "token")
+
+
+def keepable(values: Mapping[str, str], source: Source) -> dict[str, str]:
+    """The headers or query parameters that may be kept: none that carries, or may carry, a secret.
+
+    A mapping that reads a header by name may want it again in a replay, so it is kept even where
+    its name sounds secret, unless the source authenticates with it.
+    """
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in source.authentication.headers
+        and (
+            name in source.plan.read_headers
+            or not any(word in name.lower() for word in _SECRET_WORDS)
+        )
+    }
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def answer_json(answer: Answer) -> bytes:
+    """The JSON that a sender gets: fields named as in the models, what is absent left out."""
+    return msgspec.json.encode(
+        {
+            "source": answer.source,
+            "delivery": answer.delivery_id,
+            "outcome": answer.verdict,
+            "events": [{"kind": event.kind, **event.fields} for event in answer.events],
+            "reasons": answer.reasons,
+        }
+    )

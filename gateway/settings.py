@@ -1,0 +1,93 @@
+"""The process's settings: each a flag with an environment variable, read once at start-up."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+DEFAULT_JOURNAL = "sqlite:///data/journal.sqlite"
+DEFAULT_SECRETS = Path("data/secrets")
+MIB = 1024 * 1024
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # Deliveries come from outside.
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message names it, its value and what it takes."""
+
+
+class Address(Struct, frozen=True):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """A URL that reaches the address from this machine."""
+        reachable = {EVERYWHERE: "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{Address(reachable, self.port)}"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Sizes in bytes, times in seconds."""
+
+    listen: Address
+    internal_listen: Address
+    journal: Path
+    mappings: tuple[Path, ...]
+    schemas: tuple[Path, ...]
+    secrets: Path
+    new_secrets: bool
+    max_body: int
+    max_in_flight: int
+    body_timeout: float
+    answer_timeout: float
+    shutdown_timeout: int
+    window: float
+    scrape_interval: float
+
+
+def address(text: str, name: str) -> Address:
+    """`host:port`, `[v6]:port` or `:port`. Raises SettingsError."""
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([^:\[\]]*)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65_535:
+        raise SettingsError(f"{name} is `{text}`, expected host:port such as 0.0.0.0:8080")
+    return Address(match[1] or match[2] or EVERYWHERE, int(match[3]))
+
+
+def journal_path(text: str, name: str) -> Path:
+    """The file of a `sqlite:///` URL: three slashes and a relative path, four and an absolute one.
+    Raises SettingsError."""
+    prefix = "sqlite:///"
+    if not text.startswith(prefix) or len(text) == len(prefix):
+        raise SettingsError(f"{name} is `{text}`, expected sqlite:///PATH")
+    return Path(text.removeprefix(prefix))
+
+
+def number(text: str, name: str, least: float, most: float) -> float:
+    """A number within bounds. Raises SettingsError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise SettingsError(f"{name} is `{text}`, expected a number from {least:g} to {most:g}")
+    return value
+
+
+def secret(env: str, file: str, environment: Mapping[str, str], folder: Path) -> str | None:
+    """A secret by its variable, by the file of that name in the secrets folder, or by its path;
+    None where it is not set. One line break at the end is not part of it. Raises SettingsError."""
+    if env and env in environment:
+        return environment[env]
+    path = Path(file) if file else folder / env
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the secret {path}: {error}") from error
+    return text.removesuffix("\n").removesuffix("\r")

@@ -1,0 +1,102 @@
+"""What the gateway counts about itself, in a registry of its own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from gateway.delivery import Verdict
+
+# The package leaves some of its functions unannotated.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.0)
+
+
+class Telemetry:
+    """The counters, one object for each process. `refused` reasons are a fixed set of words."""
+
+    def __init__(self, version: str) -> None:
+        self._registry = CollectorRegistry()
+        self._deliveries = Counter(
+            "gateway_deliveries",
+            "Authentic deliveries by what became of them",
+            ("source", "outcome"),
+            registry=self._registry,
+        )
+        self._refused = Counter(
+            "gateway_refused",
+            "Requests refused before they became deliveries",
+            ("source", "reason"),
+            registry=self._registry,
+        )
+        self._events = Counter(
+            "gateway_events", "Events journalled", ("kind",), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "gateway_delivery_seconds",
+            "Time from the last byte of a delivery to its answer",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._live = Gauge(
+            "gateway_source_live",
+            "Whether a source is served (1) or lacks its secret (0)",
+            ("source",),
+            registry=self._registry,
+        )
+        self._waiting = Gauge(
+            "gateway_journal_waiting",
+            "Deliveries that wait for the journal to commit them",
+            registry=self._registry,
+        )
+        self._healthy = Gauge(
+            "gateway_journal_up",
+            "Whether the journal's last commit succeeded",
+            registry=self._registry,
+        )
+        self._series = Gauge(
+            "gateway_window_series",
+            "Series that a scrape shows, by metric",
+            ("metric",),
+            registry=self._registry,
+        )
+        self._conflicts = Gauge(
+            "gateway_conflicting_commits",
+            "Commits that claim an image which another commit carries already; not shown",
+            registry=self._registry,
+        )
+        Gauge(
+            "gateway_build_info", "The version that runs", ("version",), registry=self._registry
+        ).labels(version).set(1)
+
+    def source(self, name: str, *, live: bool) -> None:
+        self._live.labels(name).set(live)
+        for verdict in Verdict:
+            # A counter that begins at its first increment hides that increment from rate().
+            self._deliveries.labels(name, verdict)
+
+    def delivery(self, source: str, verdict: Verdict, seconds: float) -> None:
+        self._deliveries.labels(source, verdict).inc()
+        self._seconds.observe(seconds)
+
+    def refused(self, source: str, reason: str) -> None:
+        self._refused.labels(source, reason).inc()
+
+    def event(self, kind: str) -> None:
+        self._events.labels(kind).inc()
+
+    def journal(self, *, waiting: int, healthy: bool) -> None:
+        self._waiting.set(waiting)
+        self._healthy.set(healthy)
+
+    def window(self, counts: dict[str, int], conflicts: int) -> None:
+        for metric, count in counts.items():
+            self._series.labels(metric).set(count)
+        self._conflicts.set(conflicts)
+
+    def render(self, *, openmetrics: bool) -> bytes:
+        """All counters in one of the two formats; OpenMetrics without its closing line."""
+        if openmetrics:
+            text: bytes = generate_openmetrics(self._registry)  # type: ignore[no-untyped-call]
+            return text.removesuffix(b"# EOF\n")
+        return generate_latest(self._registry)

@@ -1,0 +1,22 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Gateway, running
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A running gateway with the bundled sources, its journal in a folder of its own."""
+    with running(tmp_path) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A running gateway that the tests of one file share, where they do not mind each other."""
+    with running(tmp_path_factory.mktemp("shared")) as process:
+        yield process
