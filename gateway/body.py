@@ -1,5 +1,6 @@
 """The bytes of a request body read as JSON, or the line and column where they stop being JSON."""
 
+import json
 import re
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,7 +14,7 @@ _JSON_PATH = re.compile(r" - at `[^`]*`$")
 
 
 class NotJSON(Exception):
-    """The body is not JSON. `line` and `column` count from 1, columns in bytes."""
+    """The body is not JSON. `line` and `column` count from 1."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(f"line {line}, column {column}: {message}")
@@ -49,10 +50,22 @@ def read(body: bytes, content_type: str) -> Any:
     except UnicodeDecodeError as error:
         raise NotJSON("invalid UTF-8", *_position(body, _utf8_error(body))) from error
     except ValueError as error:
-        message = _JSON_PATH.sub("", str(error).removeprefix("JSON is malformed: "))
-        offset = _BYTE_OFFSET.search(message)
-        place = int(offset[1]) if offset else len(body)
-        raise NotJSON(_BYTE_OFFSET.sub("", message), *_position(body, place)) from error
+        raise _fault(body, error) from error
+
+
+def _fault(body: bytes, error: ValueError) -> NotJSON:
+    """The fault with its place: the standard library's where it finds one too, since it points at
+    the start of what is wrong; it takes more than JSON, so else the reader's own."""
+    try:
+        json.loads(body)
+    except json.JSONDecodeError as found:
+        return NotJSON(found.msg[:1].lower() + found.msg[1:], found.lineno, found.colno)
+    except (ValueError, RecursionError):
+        pass
+    message = _JSON_PATH.sub("", str(error).removeprefix("JSON is malformed: "))
+    offset = _BYTE_OFFSET.search(message)
+    place = int(offset[1]) if offset else len(body)
+    return NotJSON(_BYTE_OFFSET.sub("", message), *_position(body, place))
 
 
 def _form_payload(body: bytes) -> bytes:

@@ -13,7 +13,6 @@ from gateway.app.http import Disconnected, Refused
 from gateway.delivery import Verdict
 from gateway.pipeline import Answer, Source, answer_json
 
-
 _PATH = re.compile(rb"/hooks/([A-Za-z0-9._~-]{1,100})")
 
 
