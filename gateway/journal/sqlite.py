@@ -281,30 +281,34 @@ def _locked(path: Path) -> IO[bytes]:
 def _opened(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2)
+        # First of all: nothing is written into a file that is not ours.
+        tables = _recognised(connection, path)
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute("PRAGMA synchronous = FULL")
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         if mode != "wal" or synchronous != 2:
             raise JournalError(f"the journal {path} cannot be made durable on this file system")
-        _migrate(connection, path)
+        if not tables:
+            connection.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+                f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
         return connection
     except sqlite3.Error as error:
         raise JournalError(f"cannot open the journal {path}: {error}") from error
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _recognised(connection: sqlite3.Connection, path: Path) -> int:
+    """How many tables the file has: none where it is new. Raises JournalError for another's file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application not in (0, APPLICATION_ID) or (tables and not application):
         raise JournalError(f"{path} is a database of another program; name another --journal")
     if version > SCHEMA_VERSION:
-        raise JournalError(
+        message = (
             f"the journal {path} was written by a newer gateway (schema {version}, "
             f"this one knows {SCHEMA_VERSION}); use that gateway"
         )
-    if not tables:
-        connection.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
-            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
+        raise JournalError(message)
+    return int(tables)
