@@ -1,0 +1,172 @@
+"""The schemes: what each takes, and that it takes nothing else."""
+
+import base64
+import hashlib
+import hmac as reference
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.authentication import (
+    Authentication,
+    Basic,
+    Bearer,
+    Hmac,
+    Scheme,
+    SecretReference,
+    StandardWebhooks,
+    Token,
+    authentication,
+    nobody,
+)
+
+NOW = 1_790_000_000.0
+KEY = b"a key of some length"
+OLD_KEY = b"the key before that one"
+SECRET = SecretReference(env="SECRET")
+HMAC = Hmac(secret=SECRET, header="X-Signature", prefix="sha256=")
+SCHEMES: list[Scheme] = [
+    HMAC,
+    Hmac(secret=SECRET, header="X-Signature", encoding="base64", algorithm="sha512"),
+    Hmac(
+        secret=SECRET,
+        header="X-Signature",
+        prefix="v1=",
+        signed="{timestamp}:{body}",
+        timestamp_header="X-Timestamp",
+    ),
+    Token(secret=SECRET, header="X-Token", prefix="Token "),
+    Bearer(secret=SECRET),
+    Basic(secret=SECRET, username=SecretReference(env="USER")),
+    StandardWebhooks(secret=SECRET),
+]
+IDS = [f"{type(scheme).__name__}-{number}" for number, scheme in enumerate(SCHEMES)]
+
+
+def headers_of(signed: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in signed.items()]
+
+
+def ready(scheme: Scheme, *keys: bytes) -> Authentication:
+    return authentication(scheme, keys or (KEY,), b"user")
+
+
+def test_github_s_own_example_fits() -> None:
+    """The published vector."""
+    scheme = Hmac(secret=SECRET, header="X-Hub-Signature-256", prefix="sha256=")
+    signature = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    checked = ready(scheme, b"It's a Secret to Everybody")
+    assert checked.verify([(b"x-hub-signature-256", signature)], b"Hello, World!", NOW)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=IDS)
+def test_what_is_signed_is_verified(scheme: Scheme) -> None:
+    """`sign` is what a sender of the scheme does."""
+    checked = ready(scheme)
+    for body in (b"", b"{}", b"\xff\x00" * 100):
+        assert checked.verify(headers_of(checked.sign(body, NOW)), body, NOW)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=IDS)
+def test_another_secret_another_body_or_no_header_is_refused(scheme: Scheme) -> None:
+    """And so is every header sent twice."""
+    checked = ready(scheme)
+    headers = headers_of(checked.sign(b"{}", NOW))
+    assert not ready(scheme, b"another key altogether").verify(headers, b"{}", NOW)
+    assert not checked.verify([], b"{}", NOW)
+    for header in headers:
+        assert not checked.verify([one for one in headers if one != header], b"{}", NOW)
+        assert not checked.verify([*headers, header], b"{}", NOW)
+        assert not checked.verify([*headers, (header[0], b"x")], b"{}", NOW)
+    if checked.needs_body:
+        assert not checked.verify(headers, b"{ }", NOW)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=IDS)
+def test_both_secrets_fit_while_rotating(scheme: Scheme) -> None:
+    """The newest signs."""
+    both = ready(scheme, KEY, OLD_KEY)
+    for key in (KEY, OLD_KEY):
+        assert both.verify(headers_of(ready(scheme, key).sign(b"{}", NOW)), b"{}", NOW)
+    assert ready(scheme, KEY).verify(headers_of(both.sign(b"{}", NOW)), b"{}", NOW)
+
+
+@given(st.integers(0, 8 * 71 - 1), st.integers(0, 8 * 12 - 1))
+def test_every_single_bit_matters(in_signature: int, in_body: int) -> None:
+    """A flipped bit of the signature or of the body is refused."""
+    checked = ready(HMAC)
+    body = b'{"a": "b12"}'
+    ((name, value),) = headers_of(checked.sign(body, NOW))
+    flipped = _flipped(value, in_signature)
+    if flipped.lower() != value:  # Hexadecimal digits mean the same in both cases.
+        assert not checked.verify([(name, flipped)], body, NOW)
+    assert not checked.verify([(name, value)], _flipped(body, in_body), NOW)
+
+
+def _flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@given(st.binary(max_size=120))
+def test_no_header_value_breaks_a_scheme(value: bytes) -> None:
+    """Any bytes are an answer, not an error."""
+    for scheme in SCHEMES:
+        checked = ready(scheme)
+        headers = [(name, value) for name, _ in headers_of(checked.sign(b"{}", NOW))]
+        assert not checked.verify(headers, b"{}", NOW)
+
+
+@pytest.mark.parametrize("scheme", [SCHEMES[2], SCHEMES[6]], ids=["hmac", "standard-webhooks"])
+def test_a_signed_time_must_be_near(scheme: Scheme) -> None:
+    """Five minutes, in both directions; a delivery recorded and sent later is refused."""
+    checked = ready(scheme)
+    headers = headers_of(checked.sign(b"{}", NOW))
+    for shift, fits in ((0, True), (299, True), (-299, True), (301, False), (-301, False)):
+        assert checked.verify(headers, b"{}", NOW + shift) is fits
+
+
+@pytest.mark.parametrize("moment", ["", "-1", "1e9", "1790000000.5", "٣", "9" * 20, "+1790000000"])
+def test_a_time_that_is_no_count_of_seconds_is_refused(moment: str) -> None:
+    """Even where its signature fits."""
+    body = b"{}"
+    digest = reference.new(KEY, moment.encode() + b":" + body, hashlib.sha256).hexdigest()
+    headers = [(b"x-signature", f"v1={digest}".encode()), (b"x-timestamp", moment.encode())]
+    assert not ready(SCHEMES[2]).verify(headers, body, NOW)
+
+
+def test_standard_webhooks_takes_any_of_several_signatures() -> None:
+    """As its specification has it, with a secret in its own spelling."""
+    key = b"twenty-four bytes of key"
+    secret = b"whsec_" + base64.b64encode(key)
+    checked = authentication(StandardWebhooks(secret=SECRET), (secret,))
+    digest = base64.b64encode(reference.digest(key, b"msg_1.1790000000.{}", "sha256"))
+    headers = [
+        (b"webhook-id", b"msg_1"),
+        (b"webhook-timestamp", b"1790000000"),
+        (b"webhook-signature", b"v1a,x v1,AAAA v1," + digest),
+    ]
+    assert checked.verify(headers, b"{}", NOW)
+
+
+def test_the_declared_algorithm_is_the_only_one() -> None:
+    """A good SHA-1 is no SHA-256."""
+    weak = Hmac(secret=SECRET, header="X-Signature", prefix="sha1=", algorithm="sha1")
+    headers = headers_of(ready(weak).sign(b"{}", NOW))
+    assert ready(weak).verify(headers, b"{}", NOW)
+    assert not ready(HMAC).verify(headers, b"{}", NOW)
+
+
+def test_nobody_passes_nobody() -> None:
+    """What an unknown source is checked with."""
+    checked: Any = nobody()
+    assert not checked.verify([], b"", NOW)
+    assert not checked.verify([(b"x-hub-signature-256", b"sha256=" + b"0" * 64)], b"", NOW)
+
+
+def test_an_open_source_takes_everyone() -> None:
+    """None is what `authenticate: none` becomes."""
+    assert authentication(None, ()).verify([], b"", NOW)

@@ -1,0 +1,297 @@
+"""Events folded into series: correlation in any order, sample times, the window."""
+
+import itertools
+import subprocess
+from collections.abc import Iterable, Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway import exposition
+from gateway.event import Event, identity
+from gateway.mapping import library
+from gateway.mapping.compiler import compile_files
+from gateway.series import Series
+from tests.harness import require_program
+
+MODELS = compile_files(library.bundled_files()).models
+WINDOW, SPACING = 60_000, 5_000
+NOW = 1_790_000_000_000
+COMMIT, OTHER = "a" * 40, "b" * 40
+IMAGE, SECOND_IMAGE = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+
+
+def commit(sha: str = COMMIT, at: int = 100, image: str = "", app: str = "shop") -> Event:
+    fields: dict[str, str | int | float] = {"app": app, "commit": sha, "timestamp": at}
+    return Event("committime", fields | ({"image_sha": image} if image else {}))
+
+
+def build(sha: str = COMMIT, image: str = IMAGE) -> Event:
+    return Event("build", {"app": "shop", "commit": sha, "image_sha": image})
+
+
+def deployment(sha: str = "", image: str = "", at: int = 500, app: str = "shop") -> Event:
+    fields: dict[str, str | int | float] = {"app": app, "timestamp": at, "namespace": "prod"}
+    return Event(
+        "deploytime",
+        fields | ({"commit": sha} if sha else {}) | ({"image_sha": image} if image else {}),
+    )
+
+
+def failure(event: str, at: int) -> Event:
+    fields = {"app": "shop", "event": event, "issue_number": "7", "timestamp": at}
+    return Event("failure", fields)
+
+
+def fold(events: Iterable[tuple[Event, int]]) -> Series:
+    series = Series(MODELS, WINDOW, SPACING)
+    for event, received in events:
+        series.fold(event, received)
+    return series
+
+
+def shown(series: Series, now: int) -> dict[str, tuple[str, int]]:
+    """Series to value and sample time, as a scrape at this time shows them."""
+    series.advance(now)
+    lines = [line for family in series.families() for line in family.lines]
+    samples = {}
+    for line in lines:
+        name, value, at = line.text.rstrip("\n").rsplit(" ", 2)
+        assert name not in samples
+        samples[name] = (value, int(at))
+    return samples
+
+
+def commit_series(carrier: str, sha: str = COMMIT) -> str:
+    return (
+        f'commit_timestamp{{app="/shop/",commit="{sha}",image_sha="{carrier}",'
+        'namespace="",commit_link=""}'
+    )
+
+
+def deploy_series(carrier: str) -> str:
+    return f'deploy_timestamp{{app="/shop/",image_sha="{carrier}",namespace="prod"}}'
+
+
+# Correlation
+
+
+def test_a_commit_stands_in_for_its_unknown_image() -> None:
+    """A push and a deployment that names the commit join on the commit."""
+    found = shown(fold([(commit(), NOW), (deployment(COMMIT), NOW + 1)]), NOW + 2)
+    assert found == {
+        commit_series(COMMIT): ("100", NOW + 1),
+        deploy_series(COMMIT): ("500", NOW + 1),
+    }
+
+
+def test_every_order_of_arrival_joins() -> None:
+    """Commit, build and a deployment of the image: in all six orders the same two series join."""
+    for order in itertools.permutations((commit(), build(), deployment(image=IMAGE))):
+        found = shown(fold(zip(order, itertools.repeat(NOW), strict=False)), NOW)
+        assert found[deploy_series(IMAGE)] == ("500", NOW)
+        assert found[commit_series(IMAGE)] == ("100", NOW)
+
+
+def test_a_deployment_of_a_commit_names_the_image_once_it_is_known() -> None:
+    """The image is what a registry and a cluster agree on, so it is preferred."""
+    found = shown(fold([(commit(), NOW), (build(), NOW), (deployment(COMMIT), NOW)]), NOW)
+    assert deploy_series(IMAGE) in found
+    assert deploy_series(COMMIT) not in found
+
+
+def test_a_deployment_already_shown_keeps_its_name() -> None:
+    """An image learned later does not rename it: the commit is shown for both."""
+    found = shown(fold([(deployment(COMMIT), NOW), (build(), NOW), (commit(), NOW + 9)]), NOW + 9)
+    assert found[deploy_series(COMMIT)] == ("500", NOW)
+    assert found[commit_series(COMMIT)] == ("100", NOW + 9)
+    assert found[commit_series(IMAGE)] == ("100", NOW + 9)
+
+
+def test_a_deployment_brings_its_commit_to_its_own_time() -> None:
+    """A commit of long ago is shown again beside the deployment, so that a rule that looks five
+    minutes back finds both."""
+    later = NOW + 10 * WINDOW
+    found = shown(fold([(commit(), NOW), (deployment(COMMIT), later)]), later)
+    assert found[commit_series(COMMIT)] == ("100", later)
+
+
+def test_one_commit_may_be_built_twice() -> None:
+    """Each of its images joins to it."""
+    events = [commit(), build(), build(image=SECOND_IMAGE), deployment(image=SECOND_IMAGE)]
+    found = shown(fold((event, NOW) for event in events), NOW)
+    assert commit_series(IMAGE) in found
+    assert commit_series(SECOND_IMAGE) in found
+
+
+def test_one_image_carries_one_commit_for_ever() -> None:
+    """A second commit that claims the image is counted and not shown: it would stop every rule."""
+    series = fold([(commit(image=IMAGE), NOW), (commit(OTHER, 200, IMAGE), NOW)])
+    found = shown(series, NOW)
+    assert commit_series(IMAGE) in found
+    assert commit_series(IMAGE, OTHER) not in found
+    assert series.correlation.conflicts == 1
+
+
+def test_apps_do_not_mix() -> None:
+    """The same commit in two apps is two commits."""
+    found = shown(fold([(commit(app="other"), NOW), (deployment(COMMIT), NOW)]), NOW)
+    assert commit_series(COMMIT) not in found
+
+
+def test_a_commit_told_twice_has_its_earliest_time() -> None:
+    """A merge tells it again, later; the commit was made when it was made."""
+    events = [(commit(at=100), NOW), (commit(at=300), NOW + 1), (deployment(COMMIT), NOW + 20_000)]
+    assert shown(fold(events), NOW + 20_000)[commit_series(COMMIT)][0] == "100"
+
+
+def test_failures_are_shown_as_they_come() -> None:
+    """Created and resolved are two metrics."""
+    found = shown(fold([(failure("created", 100), NOW), (failure("resolved", 400), NOW)]), NOW)
+    labels = '{app="/shop/",issue_number="7"}'
+    assert found == {
+        f"failure_creation_timestamp{labels}": ("100", NOW),
+        f"failure_resolution_timestamp{labels}": ("400", NOW),
+    }
+
+
+# Sample times and the window
+
+
+def test_a_second_event_of_a_series_is_shown_after_the_first_was() -> None:
+    """Each is shown for as long as a scrape may take to come by."""
+    series = fold([(deployment(image=IMAGE, at=at), NOW + at) for at in (1, 2, 3)])
+    name = deploy_series(IMAGE)
+    assert shown(series, NOW + 3)[name] == ("1", NOW + 1)
+    assert shown(series, NOW + SPACING)[name] == ("1", NOW + 1)
+    assert shown(series, NOW + 1 + SPACING)[name] == ("2", NOW + 1 + SPACING)
+    assert shown(series, NOW + 1 + 2 * SPACING)[name] == ("3", NOW + 1 + 2 * SPACING)
+
+
+def test_samples_leave_the_window() -> None:
+    """Prometheus has them by then, and would refuse them much later."""
+    series = fold([(deployment(image=IMAGE), NOW)])
+    assert len(shown(series, NOW + WINDOW - 1)) == 1
+    assert shown(series, NOW + WINDOW) == {}
+    assert series.counts()["deploy_timestamp"] == 0
+
+
+def test_a_late_event_is_shown_at_its_receipt() -> None:
+    """An event of years ago counts when it arrives."""
+    assert shown(fold([(deployment(image=IMAGE, at=5), NOW)]), NOW) == {
+        deploy_series(IMAGE): ("5", NOW)
+    }
+
+
+def test_labels_are_escaped() -> None:
+    """Backslashes and quotes; promtool reads them back."""
+    event = Event("failure", {**failure("created", 1).fields, "issue_number": 'a\\b"c'})
+    (name,) = shown(fold([(event, NOW)]), NOW)
+    assert name.endswith('issue_number="a\\\\b\\"c"}')
+
+
+EVENTS = st.sampled_from(
+    [
+        commit(),
+        commit(at=300),
+        commit(OTHER, 200),
+        commit(OTHER, 200, SECOND_IMAGE),
+        commit(image=IMAGE),
+        build(),
+        build(OTHER, SECOND_IMAGE),
+        build(OTHER, IMAGE),
+        deployment(COMMIT),
+        deployment(COMMIT, at=600),
+        deployment(OTHER),
+        deployment(image=IMAGE),
+        deployment(COMMIT, IMAGE),
+        deployment(OTHER, SECOND_IMAGE, at=700),
+        failure("created", 100),
+        failure("resolved", 400),
+    ]
+)
+
+
+def _once(events: Sequence[Event]) -> list[tuple[Event, int]]:
+    """The events as the journal has them: each once, received a while after the one before."""
+    known = {identity(event): event for event in events}
+    return [(event, NOW + 700 * number) for number, event in enumerate(known.values())]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(EVENTS, max_size=12))
+def test_a_restart_gives_what_was_there(events: list[Event]) -> None:
+    """A fold that was scraped after every event shows what a fold of the whole shows."""
+    whole = _once(events)
+    series = fold([])
+    for event, received in whole:
+        series.fold(event, received)
+        assert shown(series, received) == shown(
+            fold(whole[: whole.index((event, received)) + 1]), received
+        )
+    assert shown(series, NOW + 20_000) == shown(fold(whole), NOW + 20_000)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(EVENTS, max_size=12))
+def test_a_sample_once_shown_never_changes_and_never_goes_back(events: list[Event]) -> None:
+    """At every scrape: one commit per app and image, and of each series a sample that is the one of
+    the scrape before, or a later one."""
+    series = fold([])
+    waiting = _once(events)
+    last: dict[str, tuple[str, int]] = {}
+    for now in range(NOW, NOW + 30_000, 500):
+        while waiting and waiting[0][1] <= now:
+            series.fold(*waiting.pop(0))
+        found = shown(series, now)
+        carriers = [
+            name.partition('image_sha="')[2].partition('"')[0]
+            for name in found
+            if name.startswith("commit_timestamp")
+        ]
+        assert len(carriers) == len(set(carriers))
+        for name, (value, at) in found.items():
+            assert at <= now
+            if name in last:
+                assert (value, at) == last[name] or at > last[name][1]
+        last = found
+
+
+# The exposition
+
+
+def test_a_scrape_is_valid_in_both_formats() -> None:
+    """promtool reads the text format; OpenMetrics ends with its closing line."""
+    require_program("promtool")
+    series = fold([(commit(), NOW), (deployment(COMMIT), NOW), (failure("created", 1), NOW)])
+    series.advance(NOW)
+    text = exposition.render(b"", series.families(), openmetrics=False)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    openmetrics = exposition.render(b"", series.families(), openmetrics=True).decode()
+    assert openmetrics.endswith("# EOF\n")
+    assert f"{deploy_series(COMMIT)} 500 {NOW // 1000}.000\n" in openmetrics
+
+
+def test_the_format_is_what_the_scraper_ranks_highest() -> None:
+    """As Prometheus asks, and as a browser does."""
+    prometheus = (
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;"
+        "q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    )
+    assert exposition.wants_openmetrics(prometheus)
+    for accept in (
+        "",
+        "*/*",
+        "text/html,*/*;q=0.8",
+        "text/plain,application/openmetrics-text;q=0.5",
+    ):
+        assert not exposition.wants_openmetrics(accept)
+
+
+def test_gzip_is_used_where_it_is_taken() -> None:
+    """`q=0` is a refusal."""
+    assert all(map(exposition.wants_gzip, ("gzip", "deflate, gzip;q=0.5", "*")))
+    assert not any(map(exposition.wants_gzip, ("", "deflate", "gzip;q=0", "identity")))
