@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from gateway.series import Family
 
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
+# The framework adds the charset to text by itself.
+TEXT = "text/plain; version=0.0.4"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 

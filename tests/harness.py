@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,14 @@ class Gateway:
     """A gateway process: `gateway serve` with a journal, secrets and ports of its own."""
 
     def __init__(
-        self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "gateway"),
     ) -> None:
         self.folder = folder
+        self.program = program
         self.public = free_port()
         self.internal = free_port()
         self.arguments = arguments
@@ -144,7 +149,8 @@ class Gateway:
     def start(self) -> "Gateway":
         """Starts the process and waits until it takes deliveries."""
         command = [
-            *(sys.executable, "-m", "gateway", "serve"),
+            *self.program,
+            "serve",
             *("--listen", f"127.0.0.1:{self.public}"),
             *("--internal-listen", f"127.0.0.1:{self.internal}"),
             *self.arguments,
@@ -246,10 +252,13 @@ def _bytes(payload: Any) -> bytes:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = (sys.executable, "-m", "gateway"),
 ) -> Iterator[Gateway]:
     """A gateway for the length of a block."""
-    gateway = Gateway(folder, *arguments, environment=environment)
+    gateway = Gateway(folder, *arguments, environment=environment, program=program)
     try:
         yield gateway.start()
     finally:
