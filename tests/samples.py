@@ -19,7 +19,7 @@ def github_push(repository: str, sha: str, committed: float, *more: str) -> dict
         "ref": "refs/heads/main",
         "deleted": False,
         "after": shas[-1],
-        "repository": {"full_name": repository, "name": repository.split("/")[-1]},
+        "repository": {"full_name": repository, "name": repository.rpartition("/")[2]},
         "commits": [
             {
                 "id": one,
@@ -130,7 +130,7 @@ def jira_issue(
         "issue": {
             "key": key,
             "fields": {
-                "project": {"key": key.split("-")[0]},
+                "project": {"key": key.partition("-")[0]},
                 "issuetype": {"name": "Bug"},
                 "status": {"statusCategory": {"key": "done" if resolved else "new"}},
                 "created": spelled(created),

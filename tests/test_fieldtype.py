@@ -143,7 +143,8 @@ def test_text_has_a_length_and_no_control_characters() -> None:
     for raw in ("a\nb", "a\x00b", "a\x85b", "a\u2028b"):
         with pytest.raises(FieldError, match="without control characters"):
             read(FieldType.TEXT, raw)
-    for raw in ("x" * 51, "", "  ", True, 1.5, None, [], {}, 2**64):
+    wrong: list[Any] = ["x" * 51, "", "  ", True, 1.5, None, [], {}, 2**64]
+    for raw in wrong:
         with pytest.raises(FieldError, match="expected"):
             read(FieldType.TEXT, raw, max_length=50)
 

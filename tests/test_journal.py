@@ -295,8 +295,7 @@ def test_killed_while_deliveries_stream_in_nothing_acknowledged_is_lost(tmp_path
             sender.start()
         try:
             for _ in range(5):
-                target = len(acknowledged) + 100
-                eventually(lambda target=target: len(acknowledged) >= target, timeout=60)
+                _until_more(acknowledged, 100)
                 time.sleep(random.uniform(0, 0.2))
                 gateway.stop(signal.SIGKILL)
                 gateway.start()
@@ -319,6 +318,11 @@ def test_killed_while_deliveries_stream_in_nothing_acknowledged_is_lost(tmp_path
         ).fetchone()
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert events == commits == len(shown)
+
+
+def _until_more(acknowledged: set[str], number: int) -> None:
+    target = len(acknowledged) + number
+    eventually(lambda: len(acknowledged) >= target, timeout=60)
 
 
 def _send(gateway: Gateway, sender: int, acknowledged: set[str], stop: threading.Event) -> None:

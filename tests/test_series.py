@@ -39,8 +39,7 @@ def deployment(sha: str = "", image: str = "", at: int = 500, app: str = "shop")
 
 
 def failure(event: str, at: int) -> Event:
-    fields = {"app": "shop", "event": event, "issue_number": "7", "timestamp": at}
-    return Event("failure", fields)
+    return Event("failure", {"app": "shop", "event": event, "issue_number": "7", "timestamp": at})
 
 
 def fold(events: Iterable[tuple[Event, int]]) -> Series:

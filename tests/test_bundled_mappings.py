@@ -1,0 +1,263 @@
+"""The bundled mappings against the cases beside them, and under other params than their own."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import pytest
+
+from gateway import body
+from gateway.correlation import Correlation
+from gateway.delivery import Accepted, DeadLetter, Delivery
+from gateway.event import Event
+from gateway.mapping import cases, library
+from gateway.mapping.cases import Case
+from gateway.mapping.compiler import compile_files
+from gateway.plan import Plan
+
+RECEIVED_AT = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
+JSON = "application/json"
+FOLDER = library.bundled("mappings")
+SOURCES = sorted(path.stem for path in library.yaml_files(FOLDER))
+
+Found = tuple[str, list[dict[str, Any]], list[str]]
+"""An outcome, its events, and the fields that its reasons name."""
+
+
+@cache
+def plans() -> Mapping[str, Plan]:
+    compilation = compile_files(library.bundled_files())
+    assert not compilation.diagnostics
+    return {source: mapping.plan for source, mapping in compilation.mappings.items()}
+
+
+@cache
+def read_cases(source: str) -> tuple[Case, ...]:
+    path = FOLDER / f"{source}{library.CASES_SUFFIX}"
+    read, findings = cases.read(path.name, path.read_text(encoding="utf-8"))
+    assert read is not None, findings
+    assert read.source == source
+    return tuple(read.cases)
+
+
+def named(source: str, name: str) -> Case:
+    return next(case for case in read_cases(source) if case.name == name)
+
+
+def outcome(plan: Plan, case: Case, content: bytes, content_type: str = JSON) -> Found:
+    headers = {name.lower(): value for name, value in case.headers.items()}
+    delivery = Delivery(
+        source=plan.source,
+        headers={**headers, "content-type": content_type},
+        query={},
+        body=content,
+        received_at=RECEIVED_AT,
+    )
+    match plan.read(delivery).outcome:
+        case Accepted(events):
+            return "accepted", [{"kind": event.kind, **event.fields} for event in events], []
+        case DeadLetter(reasons):
+            word = "rejected" if plan.on_invalid == "reject" else "dead_lettered"
+            return word, [], [reason.field for reason in reasons if reason.field]
+        case other:
+            return type(other).__name__.lower(), [], []
+
+
+def kinds(found: Found) -> list[str]:
+    """`committime`, or `failure created`, for each event."""
+    return [" ".join(filter(None, (one["kind"], one.get("event")))) for one in found[1]]
+
+
+def with_params(source: str, params: Mapping[str, Any]) -> Plan:
+    plan = plans()[source]
+    assert params.keys() <= plan.params.keys()
+    return msgspec.structs.replace(plan, params={**plan.params, **params})
+
+
+ALL_CASES = [
+    pytest.param(source, case, id=f"{source}: {case.name}")
+    for source in SOURCES
+    if (FOLDER / f"{source}{library.CASES_SUFFIX}").is_file()
+    for case in read_cases(source)
+]
+
+
+def test_every_bundled_mapping_has_cases_and_compiles() -> None:
+    beside = {path.name.removesuffix(library.CASES_SUFFIX) for path in FOLDER.glob("*.test.yaml")}
+    assert set(SOURCES) == beside == set(plans())
+
+
+@pytest.mark.parametrize(("source", "case"), ALL_CASES)
+def test_a_case_gives_what_it_says(source: str, case: Case) -> None:
+    expected = case.expect.outcome, case.expect.events, case.expect.fields
+    assert outcome(plans()[source], case, case.body()) == expected
+
+
+@pytest.mark.parametrize("case", [pytest.param(one, id=one.name) for one in read_cases("github")])
+def test_github_says_the_same_in_a_form(case: Case) -> None:
+    form = urlencode({"payload": case.body()}).encode()
+    expected = case.expect.outcome, case.expect.events, case.expect.fields
+    assert outcome(plans()["github"], case, form, body.FORM) == expected
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_rule_yields_an_event_in_some_case(source: str) -> None:
+    # A rule whose param is empty by default yields nothing until somebody fills it.
+    params = {"deploy_workflows": ["Deploy"]} if source == "github" else {}
+    plan = with_params(source, params)
+    for rule in plan.rules:
+        alone = msgspec.structs.replace(plan, rules=(rule,))
+        yielding = [case for case in read_cases(source) if outcome(alone, case, case.body())[1]]
+        assert yielding, rule.name
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_shows_an_ignored_and_an_invalid_delivery(source: str) -> None:
+    outcomes = {case.expect.outcome for case in read_cases(source)}
+    assert outcomes == {
+        "accepted",
+        "ignored",
+        "rejected" if source == "pelorus" else "dead_lettered",
+    }
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_names_of_cases_are_unique(source: str) -> None:
+    names = [case.name for case in read_cases(source)]
+    assert len(names) == len(set(names))
+
+
+FAILURES = ["failure created", "failure resolved"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_first_cases_make_every_metric_that_the_source_can(source: str) -> None:
+    can = {rule.model.kind for rule in plans()[source].rules}
+    story = FAILURES if can == {"failure"} else ["committime", "deploytime", *FAILURES]
+    first = read_cases(source)[: len(story)]
+    found = [outcome(plans()[source], case, case.body()) for case in first]
+    assert [kinds(one) for one in found] == [[kind] for kind in story]
+    assert len({event["app"] for one in found for event in one[1]}) == 1
+
+
+@pytest.mark.parametrize("source", ["github", "gitlab", "pelorus"])
+def test_the_first_commit_and_the_first_deployment_join(source: str) -> None:
+    correlation = Correlation()
+    shown = [
+        one.event
+        for case in read_cases(source)[:2]
+        for event in case.expect.events
+        for one in correlation.fold(_event(event))
+    ]
+    carried = {kind: _carriers(shown, kind) for kind in ("committime", "deploytime")}
+    assert carried["deploytime"] <= carried["committime"]
+    assert len(carried["deploytime"]) == 1
+
+
+def _event(written: Mapping[str, Any]) -> Event:
+    return Event(written["kind"], {name: written[name] for name in written if name != "kind"})
+
+
+def _carriers(shown: list[Event], kind: str) -> set[str]:
+    return {event.text("image_sha") for event in shown if event.kind == kind}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_two_commits_of_the_cases_claim_one_image(source: str) -> None:
+    correlation = Correlation()
+    for case in read_cases(source):
+        for event in case.expect.events:
+            list(correlation.fold(_event(event)))
+    assert correlation.conflicts == 0
+
+
+def test_a_deploying_workflow_is_a_deployment_where_it_is_named() -> None:
+    plan = with_params("github", {"deploy_workflows": ["Deploy"]})
+    case = named("github", "a workflow named Deploy succeeds")
+    run = case.payload["workflow_run"]
+    assert outcome(plan, case, case.body()) == (
+        "accepted",
+        [
+            {
+                "kind": "deploytime",
+                "app": "harbour-works/tide-table",
+                "commit": run["head_sha"],
+                "timestamp": int(datetime.fromisoformat(run["updated_at"]).timestamp()),
+            }
+        ],
+        [],
+    )
+
+
+DEPLOYING = {"deploy_workflows": ["Deploy"]}
+ONLY_MAIN = {"branches": ["main"]}
+ONLY_RELEASE = {"branches": ["release"]}
+ONLY_STAGING = {"environments": ["staging"]}
+
+
+@pytest.mark.parametrize(
+    ("source", "params", "name", "expected"),
+    [
+        ("github", DEPLOYING, "a workflow named Deploy fails", []),
+        ("github", DEPLOYING, "a workflow named Deploy is requested", []),
+        ("github", DEPLOYING, "a workflow named Test succeeds", []),
+        ("github", ONLY_MAIN, "a commit is pushed to main", ["committime"]),
+        ("github", ONLY_MAIN, "a push to a branch with a slash in its name", []),
+        (
+            "github",
+            {"branches": ["main", "fix/neap-tides"]},
+            "a push to a branch with a slash in its name",
+            ["committime"],
+        ),
+        ("github", ONLY_MAIN, "a pull request is merged", ["committime"]),
+        ("github", ONLY_RELEASE, "a pull request is merged", []),
+        ("github", ONLY_STAGING, "a deployment to staging succeeds", ["deploytime"]),
+        ("github", ONLY_STAGING, "that commit is deployed to production", []),
+        (
+            "github",
+            {"failure_labels": ["enhancement"]},
+            "an issue with other labels is opened",
+            ["failure created"],
+        ),
+        ("github", {"failure_labels": []}, "a bug is reported", []),
+        ("github", {"failure_labels": []}, "the bug is fixed and its issue closed", []),
+        ("gitlab", ONLY_MAIN, "a commit is pushed to main", ["committime"]),
+        ("gitlab", ONLY_MAIN, "a push tells its last two commits of three", []),
+        ("gitlab", ONLY_MAIN, "a merge request is merged", ["committime"]),
+        ("gitlab", ONLY_RELEASE, "a merge request is merged", []),
+        ("gitlab", ONLY_MAIN, "a pipeline starts on main", ["committime"]),
+        ("gitlab", ONLY_MAIN, "a pipeline fails on a branch", []),
+        ("gitlab", ONLY_STAGING, "a deployment to staging succeeds", ["deploytime"]),
+        ("gitlab", ONLY_STAGING, "that commit is deployed to production", []),
+        ("gitlab", {"failure_labels": []}, "a bug is reported", []),
+        ("gitlab", {"failure_labels": []}, "an incident needs no label", ["failure created"]),
+        ("gitlab", {"failure_labels": []}, "an incident is closed", ["failure resolved"]),
+        ("jira", {"projects": ["TIDE"]}, "a bug is reported", ["failure created"]),
+        ("jira", {"projects": ["TIDE"]}, "the bug is resolved", ["failure resolved"]),
+        (
+            "jira",
+            {"projects": ["TIDE"]},
+            "a bug is done in a workflow without resolutions",
+            ["failure resolved"],
+        ),
+        ("jira", {"projects": ["BUOY"]}, "a bug is reported", []),
+        ("jira", {"projects": ["BUOY"]}, "the bug is resolved", []),
+        ("jira", {"projects": ["BUOY"]}, "a bug is done in a workflow without resolutions", []),
+        ("jira", {"issue_types": ["Story"]}, "a story is created", ["failure created"]),
+        ("jira", {"issue_types": ["Story"]}, "a story is resolved", ["failure resolved"]),
+        (
+            "jira",
+            {"issue_types": ["Story"]},
+            "a story is done without a resolution",
+            ["failure resolved"],
+        ),
+    ],
+)
+def test_params_say_what_counts(
+    source: str, params: Mapping[str, Any], name: str, expected: list[str]
+) -> None:
+    case = named(source, name)
+    assert kinds(outcome(with_params(source, params), case, case.body())) == expected
