@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 import random
 import signal
@@ -333,7 +334,7 @@ def _send(gateway: Gateway, sender: int, acknowledged: set[str], stop: threading
         sha = f"{sender:08x}{number:032x}"
         payload = samples.github_push(f"octo/app-{sender}", sha, 1_790_000_000 + number)
         while not stop.is_set():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, http.client.HTTPException):
                 if gateway.github("push", payload, sha).status == 202:
                     acknowledged.add(sha)
                     break

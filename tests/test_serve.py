@@ -213,6 +213,20 @@ def test_a_signal_ends_it_in_order(gateway: Gateway, number: int) -> None:
     assert gateway.output.rstrip().endswith("stopped")
 
 
+def test_an_upload_that_never_ends_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    """Its sender is asked to try again, and the gateway ends within its time."""
+    with running(tmp_path, "--shutdown-timeout", "1") as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.public), timeout=20) as sender:
+            sender.sendall(
+                b"POST /hooks/github HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            gateway.get("/-/ready")
+            assert gateway.stop() == 0
+            assert sender.recv(4096).startswith(b"HTTP/1.1 503 ")
+    assert "Traceback" not in gateway.output
+
+
 # The internal listener
 
 

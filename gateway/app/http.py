@@ -81,6 +81,10 @@ class Body:
             self._release()
             detail = f"the body did not arrive within {self._deadline:g} seconds"
             raise Refused(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail, close=True) from None
+        except asyncio.CancelledError:
+            # The server cancels what is unfinished when the time to shut down in order is over.
+            self._release()
+            raise unavailable("stopping", "the gateway stops", close=True) from None
         except BaseException:
             self._release()
             raise

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway import report
 from gateway.diagnostic import Diagnostic, has_errors
-from gateway.mapping import library
+from gateway.mapping import cases, library
 from gateway.mapping.compiler import SourceFile, compile_files
 from gateway.settings import SettingsError
 
@@ -37,12 +37,17 @@ def run(options: argparse.Namespace) -> int:
     """0 where no error was found, 1 where one was; raises SettingsError where a path is unreadable."""
     try:
         files, findings = _read(options.paths)
-        compilation = compile_files([*library.bundled_files(), *files])
+        bundled = library.bundled_files()
     except library.Unreadable as error:
         raise SettingsError(str(error)) from error
     examined = {file.name for file in files} | {finding.span.file for finding in findings}
-    findings += [found for found in compilation.diagnostics if found.span.file in examined]
-    texts = {file.name: file.text for file in files}
+    case_files = [file for file in files if file.name.endswith(library.CASES_SUFFIX)]
+    for file in case_files:
+        findings += cases.read(file.name, file.text)[1]
+    # The bundled files are in order by themselves: what is found there, the examined ones broke.
+    compiled = [*bundled, *(file for file in files if file not in case_files)]
+    findings += compile_files(compiled).diagnostics
+    texts = {file.name: file.text for file in [*bundled, *files]}
     form = report.Format(options.format)
     print(report.render(findings, texts, len(examined), form))
     wrong = bool(findings) if options.deny_warnings else has_errors(findings)
@@ -54,9 +59,13 @@ def _read(paths: list[str]) -> tuple[list[SourceFile], list[Diagnostic]]:
     named = [Path(path) for path in paths if path != STDIN]
     if not paths:
         named = [library.bundled("schemas"), library.bundled("mappings")]
-    files, findings = library.read_files(
-        [file for path in named for file in library.yaml_files(path)], layer=1
-    )
+    found = [file for path in named for file in library.yaml_files(path)]
+    once = {file.resolve(): file for file in found}
+    files, findings = library.read_files(once.values(), layer=1)
     if STDIN in paths:
-        files.append(SourceFile("<stdin>", sys.stdin.read(), 1))
+        read = library.decode("<stdin>", sys.stdin.buffer.read(), layer=1)
+        if isinstance(read, SourceFile):
+            files.append(read)
+        else:
+            findings.append(read)
     return files, findings

@@ -89,8 +89,13 @@ def wrong_arity(view: MappingView) -> Findings:
                 continue
             if call.arguments < arity.least or (arity.most or call.arguments) < call.arguments:
                 span = view.places.within(path, call.offset, len(call.name))
-                message = f"`{call.name}()` takes {arity} arguments, not {call.arguments}"
-                yield _finding(wrong_arity, span, message)
+                noun = "argument" if str(arity) == "1" else "arguments"
+                message = f"`{call.name}()` takes {arity} {noun}, not {call.arguments}"
+                is_method = expression.text[: call.offset].rstrip().endswith(".")
+                mend = (
+                    f"a function is no method: write `{call.name}(body.key)`" if is_method else ""
+                )
+                yield _finding(wrong_arity, span, message, mend)
 
 
 def zero_step(view: MappingView) -> Findings:
@@ -113,11 +118,39 @@ def unknown_name(view: MappingView) -> Findings:
         known = [name for name in SCOPE if not (first and name in ("each", "event"))]
         for use in expression.roots:
             if use.name not in known:
-                mend = did_you_mean(use.name, known)
-                if f"body.{use.name}" and use.name not in SCOPE and "did you mean" not in mend:
-                    mend = f"the payload is below `body`: `body.{use.name}`; {mend}"
                 message = f"there is no `{use.name}` to read here"
+                mend = _name_mend(expression, use, known)
                 yield _finding(unknown_name, _use_span(view, path, use), message, mend)
+
+
+def _name_mend(expression: Expression, use: Use, known: list[str]) -> str:
+    if expression.text[use.offset] == '"':
+        return f"text stands between single quotes: `'{use.name}'`"
+    if use.name in ("true", "false", "null"):
+        return f"a value that is no text stands between backticks: `` `{use.name}` ``"
+    nearest = did_you_mean(use.name, known)
+    if use.name in SCOPE or "did you mean" in nearest:
+        return nearest
+    mend = f"the payload is below `body`: `body.{use.name}`; {nearest}"
+    if expression.text.strip() == use.name:
+        mend = f"for the text itself write `\"'{use.name}'\"`; {mend}"
+    return mend
+
+
+def event_not_declared(view: MappingView) -> Findings:
+    """An expression reads `event`, and the mapping does not say where to find it.
+
+    `event` is what the mapping's own `event:` finds in a delivery. Without one it is always nothing,
+    so a comparison with it never holds.
+    """
+    if view.mapping.event is not UNSET or ("event",) in view.places.nodes:
+        return
+    for path, expression in view.expressions.items():
+        for use in expression.roots:
+            if use.name == "event" and path[0] == "rules":
+                message = "`event` is always nothing: the mapping has no `event:`"
+                mend = 'say where the sender names it, such as `event: headers."x-github-event"`'
+                yield _finding(event_not_declared, _use_span(view, path, use), message, mend)
 
 
 def each_outside_each(view: MappingView) -> Findings:
@@ -132,6 +165,9 @@ def each_outside_each(view: MappingView) -> Findings:
             if use.name == "each":
                 message = "`each` is read outside of a rule with `each:`"
                 mend = "give the rule an `each:` that finds a list"
+                if path[2] == "each":
+                    message = "`each` cannot be read by the `each:` that finds it"
+                    mend = "find the list in `body`"
                 yield _finding(each_outside_each, _use_span(view, path, use), message, mend)
 
 
@@ -159,10 +195,12 @@ def unused_param(view: MappingView) -> Findings:
         > [parent for parent, _ in expression.members].count("params")
         for expression in view.expressions.values()
     )
-    if whole or view.broken:
+    if whole or view.broken or not view.mapping.rules:
         return
+    own = view.places.span().file
     for name in view.mapping.params:
-        if name not in used:
+        # What is inherited is used where it comes from.
+        if name not in used and view.places.key("params", name).file == own:
             finding = _finding(
                 unused_param,
                 view.places.key("params", name),
@@ -184,7 +222,7 @@ def header_case(view: MappingView) -> Findings:
 
 
 def _use_span(view: MappingView, path: Path, use: Use) -> Span:
-    return view.places.within(path, use.offset, len(use.name))
+    return view.places.within(path, use.offset, use.width)
 
 
 # Rules
@@ -192,7 +230,7 @@ def _use_span(view: MappingView, path: Path, use: Use) -> Span:
 
 def no_rules(view: MappingView) -> Findings:
     """The mapping has no rules, so every delivery would be ignored."""
-    if not view.mapping.rules and ("rules",) in view.places.nodes:
+    if not view.mapping.rules and view.places.is_list("rules"):
         yield _finding(no_rules, view.places.span("rules"), "there are no rules")
 
 
@@ -235,13 +273,13 @@ def field_not_mapped(view: MappingView) -> Findings:
     """A rule does not map a field that the model of its kind requires."""
     for index, rule in enumerate(view.mapping.rules):
         model = view.models.get(rule.emit)
-        if model is None or ("rules", index, "fields") not in view.places.nodes:
+        if model is None or not view.places.is_table("rules", index, "fields"):
             continue
         span = view.places.key("rules", index, "fields")
         for name, field in model.fields.items():
             if field.required and name not in rule.fields:
                 message = f"`{rule.emit}` requires the field `{name}`"
-                yield _finding(field_not_mapped, span, message)
+                yield _finding(field_not_mapped, span, message, field.description)
         for group in model.require_one_of:
             if not any(name in rule.fields for name in group):
                 message = f"`{rule.emit}` requires one of the fields {', '.join(group)}"
@@ -281,14 +319,16 @@ def secret_reference(view: MappingView) -> Findings:
         references.append(((*base, "username"), scheme.username))
     if isinstance(scheme.secret, list):
         references += [((*base, "secret", n), one) for n, one in enumerate(scheme.secret)]
-        if not scheme.secret and (*base, "secret") in view.places.nodes:
+        if not scheme.secret and view.places.is_list(*base, "secret"):
             yield _finding(
                 secret_reference, view.places.span(*base, "secret"), "the list of secrets is empty"
             )
     else:
         references.append(((*base, "secret"), scheme.secret))
     for path, reference in references:
-        if path not in view.places.nodes:
+        written = [key for key in ("env", "file") if (*path, key) in view.places.nodes]
+        readable = all(view.places.text(*path, key) for key in written)
+        if not view.places.is_table(*path) or not readable:
             continue
         span = view.places.span(*path)
         if bool(reference.env) == bool(reference.file):
@@ -304,23 +344,38 @@ def secret_reference(view: MappingView) -> Findings:
 def weak_algorithm(view: MappingView) -> Findings:
     """SHA-1 is declared without saying that its weakness is accepted."""
     scheme = view.mapping.authenticate
-    if isinstance(scheme, Hmac) and scheme.algorithm == "sha1" and not scheme.allow_weak:
-        span = view.places.span("authenticate", "algorithm")
+    written = view.places.text("authenticate", "algorithm")
+    if written is None or written.value != "sha1":
+        return
+    if isinstance(scheme, Hmac) and not scheme.allow_weak:
         mend = "use sha256; where the sender knows no other, add `allow_weak: true`"
-        yield _finding(weak_algorithm, span, "sha1 is weak", mend)
+        yield _finding(weak_algorithm, written.span, "sha1 is weak", mend)
 
 
 def unsigned_body(view: MappingView) -> Findings:
-    """What the sender signs must contain the body, and a timestamp must come from a header."""
+    """What the sender signs must contain the body, and a timestamp must come from a header.
+
+    `signed` is made of `{body}`, `{timestamp}` and text that stands for itself.
+    """
     scheme = view.mapping.authenticate
     if not isinstance(scheme, Hmac):
         return
-    span = view.places.span("authenticate", "signed")
+    written = view.places.text("authenticate", "signed")
+    if written is None and ("authenticate", "signed") in view.places.nodes:
+        return
+    span = written.span if written else view.places.key("authenticate", "timestamp_header")
     if scheme.signed.count("{body}") != 1:
         yield _finding(unsigned_body, span, "`signed` must contain `{body}` once")
     if ("{timestamp}" in scheme.signed) != bool(scheme.timestamp_header):
         message = "`{timestamp}` in `signed` and `timestamp_header` belong together"
-        yield _finding(unsigned_body, span, message)
+        mend = 'write what the sender signs, such as `signed: "{timestamp}.{body}"`'
+        if not scheme.timestamp_header:
+            mend = "name the header that holds the time: `timestamp_header: X-Request-Timestamp`"
+        yield _finding(unsigned_body, span, message, mend)
+    for word in re.findall(r"\{\w*\}", scheme.signed):
+        if word not in ("{body}", "{timestamp}"):
+            message = f"`{word}` in `signed` stands for nothing"
+            yield _finding(unsigned_body, span, message, "known: {body}, {timestamp}")
 
 
 # Models
@@ -368,6 +423,8 @@ def label_name(view: ModelView) -> Findings:
 def unknown_model_field(view: ModelView) -> Findings:
     """A metric or `require_one_of` names a field that the model does not have."""
     fields = view.model.fields
+    if not view.places.is_table("fields"):
+        return
     uses: list[tuple[Path, str, bool]] = []
     for index, metric in enumerate(view.model.metrics):
         uses.append((("metrics", index, "value"), metric.value, False))
@@ -378,7 +435,7 @@ def unknown_model_field(view: ModelView) -> Findings:
     for group, names in enumerate(view.model.require_one_of):
         uses += [(("require_one_of", group, at), name, False) for at, name in enumerate(names)]
     for path, name, is_key in uses:
-        if path in view.places.nodes and name not in fields:
+        if view.places.text(*path) and name not in fields:
             span = view.places.key(*path) if is_key else view.places.span(*path)
             message = f"`{view.model.kind}` has no field `{name}`"
             yield _finding(unknown_model_field, span, message, did_you_mean(name, fields))
@@ -388,32 +445,53 @@ def value_not_a_number(view: ModelView) -> Findings:
     """A metric's value comes from a field that is no number and no timestamp, or may be absent."""
     for index, metric in enumerate(view.model.metrics):
         field = view.model.fields.get(metric.value)
-        if field is None:
+        if field is None or not _is_typed(view, metric.value):
             continue
         span = view.places.span("metrics", index, "value")
         if field.type not in (FieldType.NUMBER, FieldType.TIMESTAMP):
-            message = f"`{metric.value}` is {field.type}, which is no number"
-            yield _finding(value_not_a_number, span, message)
+            message = f"`{metric.value}` is of the type `{field.type}`, which is no number"
+            mend = "known: " + ", ".join(_numbers(view))
+            yield _finding(value_not_a_number, span, message, mend if _numbers(view) else "")
         elif not field.required:
             message = f"`{metric.value}` is optional, a sample needs a value"
-            yield _finding(value_not_a_number, span, message)
+            mend = "take another field, or remove its `required: false`"
+            yield _finding(value_not_a_number, span, message, mend)
+
+
+def _numbers(view: ModelView) -> list[str]:
+    """The fields that a metric's value can come from."""
+    return [
+        name
+        for name, field in view.model.fields.items()
+        if field.type in (FieldType.NUMBER, FieldType.TIMESTAMP) and field.required
+    ]
+
+
+def _is_typed(view: ModelView, name: str) -> bool:
+    """Whether a field's type is one of those that exist, so that more can be said about it."""
+    written = view.places.text("fields", name, "type")
+    return written is not None and written.value in list(FieldType)
 
 
 def wrong_limit(view: ModelView) -> Findings:
     """A field declares a limit that its type does not have, or lacks the one that it needs."""
     text = (FieldType.APP, FieldType.TEXT, FieldType.NAMESPACE, FieldType.URL)
     for name, field in view.model.fields.items():
+        if not _is_typed(view, name):
+            continue
         if field.max_length is not UNSET and field.type not in text:
             span = view.places.key("fields", name, "max_length")
-            yield _finding(
-                wrong_limit, span, f"`{field.type}` has a length of its own", "remove it"
-            )
+            message = f"the type `{field.type}` takes no `max_length`"
+            yield _finding(wrong_limit, span, message, "remove it")
         if field.type is FieldType.CHOICE and not field.choices:
             message = "a `choice` needs its `choices`"
-            yield _finding(wrong_limit, view.places.key("fields", name), message)
+            mend = "list the values: `choices: [created, resolved]`"
+            yield _finding(wrong_limit, view.places.key("fields", name), message, mend)
         if field.choices and field.type is not FieldType.CHOICE:
             span = view.places.key("fields", name, "choices")
-            yield _finding(wrong_limit, span, "`choices` belong to the type `choice`")
+            message = "`choices` belong to the type `choice`"
+            mend = f"remove them, or write `type: choice` for `{field.type}`"
+            yield _finding(wrong_limit, span, message, mend)
 
 
 def wrong_choice(view: ModelView) -> Findings:
@@ -421,14 +499,18 @@ def wrong_choice(view: ModelView) -> Findings:
     for index, metric in enumerate(view.model.metrics):
         for name, value in metric.when.items():
             field = view.model.fields.get(name)
-            if field and field.choices and value not in field.choices:
-                span = view.places.span("metrics", index, "when", name)
+            place = view.places.text("metrics", index, "when", name)
+            if place and field and field.choices and value not in field.choices:
                 message = f"`{name}` is never `{value}`"
-                yield _finding(wrong_choice, span, message, did_you_mean(value, field.choices))
+                yield _finding(
+                    wrong_choice, place.span, message, did_you_mean(value, field.choices)
+                )
 
 
 def correlated_kind(view: ModelView) -> Findings:
     """A model replaces a kind that correlation reads and lacks a field that correlation needs."""
+    if not view.places.is_table("fields"):
+        return
     needed = CORRELATED.get(view.model.kind, frozenset())
     for name in sorted(needed - view.model.fields.keys()):
         message = f"`{view.model.kind}` needs the field `{name}`: correlation reads it"
@@ -441,6 +523,7 @@ MAPPING_CHECKS: tuple[Callable[[MappingView], Findings], ...] = (
     wrong_arity,
     zero_step,
     unknown_name,
+    event_not_declared,
     each_outside_each,
     unknown_param,
     unused_param,

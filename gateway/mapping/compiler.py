@@ -6,7 +6,7 @@ from datetime import timezone
 from msgspec import Struct, UnsetType
 
 from gateway import authentication, fieldtype, model, plan
-from gateway.diagnostic import Diagnostic, Span, did_you_mean
+from gateway.diagnostic import Diagnostic, Span, did_you_mean, has_errors
 from gateway.mapping import checks, document, expression, grammar, shape
 from gateway.mapping.document import Node, Scalar, Table
 from gateway.mapping.document import Sequence as ListNode
@@ -63,8 +63,12 @@ def compile_files(files: Iterable[SourceFile]) -> Compilation:
     mapping_files = _overridden(mapping_files, "source", findings)
     mappings: dict[str, CompiledMapping] = {}
     for parsed in mapping_files:
-        merged = _extended(parsed, lower, findings, ())
-        compiled = _compile_mapping(parsed, merged, grammars, models, findings)
+        unresolved: list[Diagnostic] = []
+        merged = _extended(parsed, lower, unresolved, ())
+        findings += unresolved
+        compiled = _compile_mapping(
+            parsed, merged, grammars, models, findings, is_whole=not unresolved
+        )
         if compiled is not None:
             mappings[compiled.plan.source] = compiled
     return Compilation(models=models, mappings=mappings, diagnostics=sorted(set(findings)))
@@ -76,17 +80,20 @@ def _classify(
     """Files the document where it belongs: a mapping has a `source`, a model has a `kind`."""
     if not isinstance(node, Table):
         message = "expected keys and values at the top level"
-        return [Diagnostic(node.span, "wrong-type", message)]
+        return [Diagnostic(node.span, "wrong-type", message, _BEGINNINGS)]
     source, kind = node.get("source"), node.get("kind")
-    if kind is not None or (source is None and node.get("fields") and not node.get("rules")):
+    is_model = kind is not None and not node.get("rules")
+    if is_model or (source is None and node.get("fields") and not node.get("rules")):
         models.append(_Parsed(file, node, _word(kind), (kind or node).span))
     elif source is not None or node.get("rules") is not None or node.get("extends") is not None:
         mappings.append(_Parsed(file, node, _word(source), (source or node).span))
     else:
-        mend = "a mapping begins with `source:`, a model with `kind:`"
         message = "neither a mapping nor a model"
-        return [Diagnostic(node.span, "unknown-document", message, mend)]
+        return [Diagnostic(node.span, "unknown-document", message, _BEGINNINGS)]
     return []
+
+
+_BEGINNINGS = "a mapping begins with `source:`, a model with `kind:`"
 
 
 def _word(node: Node | None) -> str:
@@ -104,10 +111,12 @@ def _overridden(files: list[_Parsed], what: str, findings: list[Diagnostic]) -> 
         other = chosen.get(parsed.key)
         if other is not None and other.file.layer == parsed.file.layer:
             message = f"the {what} `{parsed.key}` is described in {other.file.name} already"
-            findings.append(Diagnostic(parsed.place, f"duplicate-{what}", message))
+            mend = f"give each {what} one file"
+            findings.append(Diagnostic(parsed.place, f"duplicate-{what}", message, mend))
         elif other is None or other.file.layer < parsed.file.layer:
             chosen[parsed.key] = parsed
-    return [*chosen.values(), *nameless]
+    # Lower layers first: what two files cannot both have is the mistake of the higher one.
+    return [*sorted(chosen.values(), key=lambda parsed: parsed.file.layer), *nameless]
 
 
 # Models
@@ -184,14 +193,16 @@ def _extended(
         and (other.file.layer < parsed.file.layer if name == parsed.key else True)
     ]
     if not candidates:
-        mend = did_you_mean(name, {other.key for other in files if other.key})
+        known = {other.key for other in files if other.key and other.key != parsed.key}
+        mend = did_you_mean(name, known)
         message = f"there is no source `{name}` to extend"
         findings.append(Diagnostic(extends.span, "unknown-source", message, mend))
         return parsed.node
     parent = max(candidates, key=lambda other: other.file.layer)
     if parent.file.name in seen:
         message = f"`{name}` extends this source in turn"
-        findings.append(Diagnostic(extends.span, "circular-extends", message))
+        mend = "one of them must say by itself what the others start from"
+        findings.append(Diagnostic(extends.span, "circular-extends", message, mend))
         return parsed.node
     inherited = _extended(parent, files, findings, (*seen, parsed.file.name))
     return _merged(inherited, parsed.node)
@@ -229,7 +240,9 @@ def _with_rules(parent: tuple[Node, ...], child: tuple[Node, ...]) -> tuple[Node
     for rule in child:
         name = _rule_name(rule)
         if name and name in names:
+            # A second rule of the name is not a replacement: both stay, to be found as duplicates.
             rules[names.index(name)] = rule
+            names[names.index(name)] = ""
         else:
             rules.append(rule)
     return tuple(rules)
@@ -245,16 +258,22 @@ def _compile_mapping(
     grammars: Mapping[str, grammar.Model],
     models: Mapping[str, model.Model],
     findings: list[Diagnostic],
+    *,
+    is_whole: bool,
 ) -> CompiledMapping | None:
+    """`is_whole` is false where what the mapping extends was not found: what is only missing for
+    that reason is not reported as well."""
     written, places, problems = shape.read(node, grammar.Mapping)
     expressions, broken = _expressions(written, places)
     view = checks.MappingView(
         mapping=written, places=places, expressions=expressions, broken=broken, models=grammars
     )
     problems += [finding for check in checks.MAPPING_CHECKS for finding in check(view)]
+    if not is_whole:
+        problems = [finding for finding in problems if not _may_be_inherited(finding, node)]
     findings += problems
     broken_models = any(rule.emit not in models for rule in written.rules)
-    if broken_models or any(finding.severity == "error" for finding in problems):
+    if not is_whole or broken_models or has_errors(problems):
         return None
     scheme = written.authenticate
     return CompiledMapping(
@@ -263,6 +282,11 @@ def _compile_mapping(
         authenticate_at=places.key("authenticate"),
         layer=parsed.file.layer,
     )
+
+
+def _may_be_inherited(finding: Diagnostic, node: Table) -> bool:
+    missing = finding.name == "missing-key" and finding.span == node.span
+    return missing or finding.name in ("unknown-param", "event-not-declared", "unused-param")
 
 
 def _expressions(

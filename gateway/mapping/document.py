@@ -54,7 +54,8 @@ class _Unreadable(Exception):
 def parse(file: str, text: str) -> tuple[Node | None, list[Diagnostic]]:
     """The document of a file and what is wrong with it as YAML; no node where it cannot be read."""
     if len(text.encode(errors="replace")) > MAX_BYTES:
-        return None, [Diagnostic(Span(file), "too-large", "the file is larger than 1 MiB")]
+        mend = "a ConfigMap takes no more either; split the file"
+        return None, [Diagnostic(Span(file), "too-large", "the file is larger than 1 MiB", mend)]
     reader = _Reader(file, text)
     try:
         return reader.document(), reader.findings
@@ -70,15 +71,16 @@ def parse(file: str, text: str) -> tuple[Node | None, list[Diagnostic]]:
             *reader.findings,
             Diagnostic(Span(file, line, column), "yaml-syntax", message),
         ]
-    except (ValueError, OverflowError) as error:
-        # PyYAML lets what int() and chr() say of hostile escapes through as it is.
-        return None, [*reader.findings, Diagnostic(Span(file), "yaml-syntax", str(error))]
+    except (ValueError, OverflowError):
+        # PyYAML lets what chr() says of an escape such as "\UFFFFFFFF" through as it is.
+        message = "an escape in a quoted text stands for no character"
+        return None, [*reader.findings, Diagnostic(Span(file), "yaml-syntax", message)]
 
 
 class _Reader:
     def __init__(self, file: str, text: str) -> None:
         self.file = file
-        self.lines = text.split("\n")
+        self.lines = _LINE_BREAK.split(text)
         self.findings: list[Diagnostic] = []
         # The pure-Python loader: libyaml's crashes the process on deep nesting.
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -94,7 +96,12 @@ class _Reader:
         following = next(self.events)
         if not isinstance(following, yaml.StreamEndEvent):
             raise _Unreadable(
-                self._finding(following, "several-documents", "a file holds one document only")
+                self._finding(
+                    following,
+                    "several-documents",
+                    "a file holds one document only",
+                    "move what follows to a file of its own",
+                )
             )
         return node
 
@@ -125,7 +132,9 @@ class _Reader:
         if tag:
             message = f"the tag `{tag.replace('tag:yaml.org,2002:', '!!')}` is not allowed"
             self.findings.append(
-                self._finding(event, "tag-not-allowed", message, "quote the value to make it text")
+                self._finding(
+                    event, "tag-not-allowed", message, "quote the whole value to make it text"
+                )
             )
 
     def _sequence(self, start: yaml.Event, depth: int) -> Sequence:
@@ -141,7 +150,10 @@ class _Reader:
             key = self._node(event, depth + 1)
             value = self._node(next(self.events), depth + 1)
             if not isinstance(key, Scalar):
-                self.findings.append(Diagnostic(key.span, "wrong-type", "a key must be a word"))
+                mend = "quote the whole value where it is meant as text"
+                self.findings.append(
+                    Diagnostic(key.span, "wrong-type", "a key must be a word", mend)
+                )
             elif key.value in seen:
                 message = f"`{key.value}` is already set in line {seen[key.value].line}"
                 self.findings.append(
@@ -154,18 +166,25 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
         span = self._span(event)
-        if any("\ud800" <= char <= "\udfff" for char in event.value):
+        text = event.value
+        if any("\ud800" <= char <= "\udfff" for char in text):
             self.findings.append(self._finding(event, "yaml-syntax", "half a surrogate pair"))
+            # Nothing that is shown may hold one: it could not be printed.
+            text = text.encode(errors="replace").decode()
         plain = event.style is None and not event.tag
-        value = _core_schema(event.value) if plain else event.value
+        value = _core_schema(text) if plain else text
+        if event.tag and event.tag.startswith("!"):
+            # What YAML takes for a tag was meant as text: `!body.draft`.
+            value = f"{event.tag} {text}".strip()
         return Scalar(value, span, self._starts(event) if isinstance(value, str) else ())
 
     def _starts(self, event: yaml.ScalarEvent) -> tuple[tuple[int, int], ...]:
         """The place of each character, or nothing where escapes or folding leave it unclear."""
+        if event.style in ("|", ">"):
+            return self._block_starts(event)
         first, last = _marks(event)
         quoted = event.style in ("'", '"')
-        if event.style is not None and not quoted:
-            return self._block_starts(event)
+        written = _WRITTEN.get(event.style or "", _ANY)
         places: list[tuple[int, int]] = []
         found: list[str] = []
         for number in range(first.line, last.line + 1):
@@ -180,23 +199,34 @@ class _Reader:
                 places.append((number, len(self.lines[number - 1]) + 1))
                 found.append(" ")
             if number != last.line:
-                part = part.rstrip(" \t\r")
-            found.append(part)
-            places += [(number + 1, start + index + 1) for index in range(len(part))]
+                part = part.rstrip(" \t")
+            for char in written.finditer(part):
+                found.append(char[0][-1])
+                places.append((number + 1, start + char.start() + 1))
         return tuple(places) if "".join(found) == event.value else ()
 
     def _block_starts(self, event: yaml.ScalarEvent) -> tuple[tuple[int, int], ...]:
-        places: list[tuple[int, int]] = []
-        found: list[str] = []
+        """The same for a block; blank lines within a folded one leave it unclear."""
         first, last = _marks(event)
-        body = self.lines[first.line + 1 : last.line + 1]
-        lines = event.value.rstrip("\n").split("\n") if event.style == "|" else []
-        for offset, (line, text) in enumerate(zip(body, lines, strict=False)):
-            indent = line.find(text) if text else 0
-            number = first.line + 2 + offset
-            places += [(number, indent + index + 1) for index in range(len(text) + 1)]
-            found.append(text)
-        return tuple(places) if lines and found == lines else ()
+        value = event.value.rstrip("\n")
+        places: list[tuple[int, int]] = []
+        found = before = ""
+        indent = -1
+        for number in range(first.line + 1, last.line + 1):
+            line = self.lines[number]
+            if indent < 0 and line.strip():
+                indent = len(line) - len(line.lstrip(" "))
+            text = line[max(indent, 0) :]
+            if number > first.line + 1:
+                folds = event.style == ">" and not (before + " ")[0].isspace()
+                found += " " if folds and not (text + " ")[0].isspace() else "\n"
+                places.append((number, indent + len(before) + 1))
+            found += text
+            places += [(number + 1, indent + index + 1) for index in range(len(text))]
+            before = text
+            if len(found) >= len(value):
+                break
+        return tuple(places) if found == value else ()
 
     def _span(self, event: yaml.Event) -> Span:
         start, end = _marks(event)
@@ -211,7 +241,60 @@ class _Reader:
     def syntax_error(self, error: yaml.MarkedYAMLError) -> Diagnostic:
         mark = error.problem_mark or error.context_mark
         span = Span(self.file, mark.line + 1, mark.column + 1) if mark else Span(self.file)
-        return Diagnostic(span, "yaml-syntax", error.problem or "not YAML", error.context or "")
+        message, mend = _explained(error.problem or "not YAML", error.context or "")
+        if mark and error.context_mark and "unexpected end of stream" in message:
+            # An unclosed quote is found at the end of the file; it is where it opens that matters.
+            opening = error.context_mark
+            span = Span(self.file, opening.line + 1, opening.column + 1)
+            message = "the quote is never closed"
+        return Diagnostic(span, "yaml-syntax", message, mend)
+
+
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+"""What PyYAML ends a line at; its line numbers count them."""
+_ANY = re.compile(".", re.DOTALL)
+_WRITTEN = {
+    "'": re.compile("''|."),
+    '"': re.compile(r'\\["\\/]|.'),
+}
+"""What stands for one character between quotes; its last character is the one meant."""
+
+_QUOTE = "quote the whole value, or write it as a block after `>-`"
+_EXPLANATIONS = (
+    (
+        "mapping values are not allowed here",
+        "a `:` where no key can stand",
+        "end each key with `:`, indent alike, and write a value that holds `: ` after `>-`",
+    ),
+    ("could not find expected ':'", "a key without `:`", ""),
+    ("character '\\t'", "a tab where spaces must stand", "YAML is indented by spaces"),
+    ("character '`'", "a value cannot begin with a backtick", _QUOTE),
+    ("character '@'", "a value cannot begin with `@`", _QUOTE),
+    ("character '%'", "a value cannot begin with `%`", _QUOTE),
+    ("scanning an anchor", "`&` names an anchor here", _QUOTE),
+    ("scanning an alias", "`*` names an alias here", _QUOTE),
+    ("scanning a tag", "`!` names a tag here", _QUOTE),
+    ("scanning a block scalar", "`|` and `>` begin a block of text here", _QUOTE),
+    (
+        "unknown escape",
+        "an escape that does not exist",
+        "double the backslash, or use single quotes",
+    ),
+    ("found '<scalar>'", "text behind a quoted value", _QUOTE),
+    ("found '}'", "the `}` closes nothing", ""),
+    ("found ']'", "the `]` closes nothing", ""),
+    ("expected <block end>", "this does not line up with the lines above", "indent it like them"),
+    ("expected ',' or", "the `[` or `{` before this is not closed", ""),
+)
+"""For what PyYAML says: the same in an author's words, and the mend."""
+
+
+def _explained(problem: str, context: str) -> tuple[str, str]:
+    said = f"{problem}, {context}" if context else problem
+    for words, message, mend in _EXPLANATIONS:
+        if words in said:
+            return message, mend
+    return said, ""
 
 
 def _marks(event: yaml.Event) -> tuple[yaml.Mark, yaml.Mark]:

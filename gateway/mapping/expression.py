@@ -1,6 +1,9 @@
 """One JMESPath expression: parsed, taken apart for the checks, and ready to evaluate."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import jmespath
@@ -17,7 +20,7 @@ _OPTIONS = jmespath.Options(custom_functions=functions.LIBRARY)
 
 
 class _Parser(parser.Parser):
-    """The package's parser, with `!a.b` read as `!(a.b)`.
+    """The package's parser, with `!a.b` read as `!(a.b)`, and with the place of every name.
 
     The package reads `(!a).b`, which finds nothing whatever the payload: a rule that says
     `!body.deleted` would never apply. The specification ranks `!` below the dot.
@@ -27,6 +30,18 @@ class _Parser(parser.Parser):
     _CACHE: ClassVar[
         dict[str, Any]
     ] = {}  # Its own: the package's holds trees of the other reading.
+
+    def _token_nud_unquoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
+        field: dict[str, Any] = super()._token_nud_unquoted_identifier(token)  # type: ignore[misc]  # Not in the stubs.
+        return {**field, "start": token["start"]}
+
+    def _token_nud_quoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
+        field: dict[str, Any] = super()._token_nud_quoted_identifier(token)  # type: ignore[misc]
+        return {**field, "start": token["start"]}
+
+    def _token_led_lparen(self, left: Mapping[str, Any]) -> dict[str, Any]:
+        call: dict[str, Any] = super()._token_led_lparen(left)  # type: ignore[misc]
+        return {**call, "start": left["start"]}
 
 
 class ExpressionError(Exception):
@@ -40,10 +55,11 @@ class ExpressionError(Exception):
 
 
 class Use(Struct, frozen=True):
-    """A name that the expression reads, and the offset in characters where it stands."""
+    """A name that the expression reads, and the characters where it stands."""
 
     name: str
     offset: int
+    width: int
 
 
 class Call(Struct, frozen=True):
@@ -56,7 +72,7 @@ class Call(Struct, frozen=True):
 
 class Expression(Struct, frozen=True):
     """`roots` are the names read from the scope itself, `members` those read right below a root,
-    as `("params", Use("environments", 9))`; `whole_scope` is set where `@` takes all of it, and
+    as `("params", Use("environments", 7, 12))`; `whole_scope` is set where `@` takes all of it, and
     `zero_step` where a slice can never advance."""
 
     text: str
@@ -76,8 +92,8 @@ def parse(text: str) -> Expression:
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"longer than {MAX_LENGTH} characters", 0)
     try:
+        _refuse_bare_literals(text)
         compiled = _Parser().parse(text)
-        tokens = list(lexer.Lexer().tokenize(text))
     except exceptions.EmptyExpressionError:
         raise ExpressionError("the expression is empty", 0) from None
     except exceptions.ParseError as error:
@@ -88,19 +104,18 @@ def parse(text: str) -> Expression:
     def evaluate(scope: Mapping[str, Any]) -> Any:
         return compiled.search(scope, options=_OPTIONS)
 
-    finder = _Finder(tokens)
     roots: list[Use] = []
     members: list[tuple[str, Use]] = []
     calls: list[Call] = []
     whole_scope = zero_step = False
     for found in _anatomy(compiled.parsed, at_root=True):
         match found:
-            case ("root", name):
-                roots.append(Use(name, finder.root(name)))
-            case ("member", parent, name):
-                members.append((parent, Use(name, finder.member(parent, name))))
-            case ("call", name, arguments):
-                calls.append(Call(name, arguments, finder.call(name)))
+            case ("root", node):
+                roots.append(_use(text, node))
+            case ("member", parent, node):
+                members.append((parent, _use(text, node)))
+            case ("call", name, arguments, offset):
+                calls.append(Call(name, arguments, offset))
             case ("scope",):
                 whole_scope = True
             case ("zero-step",):
@@ -116,20 +131,93 @@ def parse(text: str) -> Expression:
     )
 
 
+_DELIMITED = re.compile(r"""(["'`])(?:\\.|(?!\1)[^\\])*\1""", re.DOTALL)
+
+
+def _delimited(text: str, start: int) -> str:
+    """The quoted name or literal that starts here, with its quotes; empty where none does."""
+    found = _DELIMITED.match(text, start)
+    return found[0] if found else ""
+
+
+def _use(text: str, field: Mapping[str, Any]) -> Use:
+    name, start = field["value"], field["start"]
+    return Use(name, start, len(_delimited(text, start) or name))
+
+
+def _refuse_bare_literals(text: str) -> None:
+    """The package takes `` `push` `` for text, which JMESPath gave up: what backticks hold is JSON."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        tokens = list(lexer.Lexer().tokenize(text))
+    for token in tokens:
+        start = token["start"]
+        if token["type"] == "literal" and text[start] == "`":
+            inner = _delimited(text, start)[1:-1]
+            try:
+                json.loads(inner.replace("\\`", "`"))
+            except ValueError:
+                message = f"what stands between backticks must be JSON, `{inner}` is not"
+                mend = f"write text between single quotes: `'{inner}'`"
+                raise ExpressionError(message, start, mend) from None
+
+
+_WORDS = {
+    "and": "write `&&`",
+    "or": "write `||`",
+    "not": "write `!` before what must not hold",
+    "in": "write `contains(list, item)`",
+}
+_SIGNS = {
+    "=": "write `==` to compare",
+    "&": "write `&&` to ask for both",
+    "$": "an expression begins with a name: `body.ref`",
+    "+": "JMESPath does not calculate; text is joined by `join('', [a, b])`",
+}
+
+
 def _syntax_error(text: str, error: exceptions.ParseError) -> ExpressionError:
-    offset = error.lex_position
-    if isinstance(error, exceptions.IncompleteExpressionError):
+    if error.lex_position >= len(text):
         return ExpressionError("the expression ends too early", len(text.rstrip()))
+    offset = error.lex_position
     found = text[offset : offset + 1]
-    if found == "=" and text[offset : offset + 2] != "==":
-        return ExpressionError("unexpected `=`", offset, "write `==` to compare")
+    lexical = isinstance(error, exceptions.LexerError)
+    reason = error.message if isinstance(error, exceptions.LexerError) else error.msg
+    unclosed = re.match(r"Unclosed (.) delimiter", reason)
+    if unclosed:
+        return ExpressionError(f"the `{unclosed[1]}` is never closed", offset)
     if found == "-" and offset and (text[offset - 1].isalnum() or text[offset - 1] == "_"):
-        mend = 'quote a key that holds a hyphen: `headers."x-github-event"`'
-        return ExpressionError("unexpected `-`", offset, mend)
-    if isinstance(error, exceptions.LexerError):
-        message = error.message[:1].lower() + error.message[1:]
-        return ExpressionError(message.replace("Unknown token", "unexpected"), offset)
-    return ExpressionError(f"unexpected `{error.token_value}`", offset)
+        return ExpressionError("unexpected `-`", offset, _quoting(text, offset))
+    if reason.startswith("Quoted identifier"):
+        return ExpressionError("a function's name is not quoted", offset)
+    if lexical and not reason.startswith("Unknown token"):
+        return ExpressionError(reason[:1].lower() + reason[1:], offset)
+    shown = found if lexical else _delimited(text, offset) or str(error.token_value)
+    return ExpressionError(f"unexpected `{shown}`", offset, _mend(text, offset, shown))
+
+
+def _mend(text: str, offset: int, shown: str) -> str:
+    before = text[:offset].split()
+    if shown.lower() in _WORDS:
+        return _WORDS[shown.lower()]
+    if before and before[-1].lower() == "not":
+        return _WORDS["not"]
+    if text.lstrip().startswith(("{{", "${")):
+        return "an expression stands without braces around it"
+    if shown.lstrip("-").isdigit():
+        if offset and text[offset - 1] not in " \t":
+            return _quoting(text, offset)
+        return f"a number stands between backticks: `` `{shown}` ``"
+    if shown.startswith("'") and text[:offset].rstrip().endswith("["):
+        return f'a member is found by a dot: `."{shown[1:-1]}"`'
+    return _SIGNS.get(shown, "")
+
+
+def _quoting(text: str, offset: int) -> str:
+    """The help for a key that holds a hyphen, with the key itself."""
+    start = len(re.sub(r"[\w-]+$", "", text[:offset]))
+    key = re.match(r"[\w-]+", text[start:])
+    return f'quote a key that holds a hyphen: `"{key[0] if key else ""}"`'
 
 
 def _anatomy(node: Any, *, at_root: bool) -> Iterator[tuple[Any, ...]]:
@@ -139,7 +227,7 @@ def _anatomy(node: Any, *, at_root: bool) -> Iterator[tuple[Any, ...]]:
     match kind:
         case "field":
             if at_root:
-                yield "root", node["value"]
+                yield "root", node
         case "current" | "identity":
             if at_root and kind == "current":
                 yield ("scope",)
@@ -151,20 +239,23 @@ def _anatomy(node: Any, *, at_root: bool) -> Iterator[tuple[Any, ...]]:
         case "subexpression" | "index_expression" | "pipe":
             first, *rest = children
             yield from _anatomy(first, at_root=at_root)
-            if kind == "subexpression" and at_root and first["type"] == "field":
-                for child in rest:
-                    if child["type"] == "field":
-                        yield "member", first["value"], child["value"]
+            if rest and at_root and first["type"] == "current":
+                # `@.params` and `@ | params` read the scope itself; anything else leaves it.
+                yield from _anatomy({**node, "children": rest}, at_root=True)
+                return
+            if rest and kind == "subexpression" and at_root and first["type"] == "field":
+                member = rest[0]
+                if member["type"] == "field":
+                    yield "member", first["value"], member
             for child in rest:
-                # `@ | params` pipes the scope on; anything else leaves it.
-                yield from _anatomy(child, at_root=at_root and first["type"] == "current")
+                yield from _anatomy(child, at_root=False)
         case "projection" | "value_projection" | "flatten" | "filter_projection":
             first, *rest = children
             yield from _anatomy(first, at_root=at_root)
             for child in rest:
                 yield from _anatomy(child, at_root=False)
         case "function_expression":
-            yield "call", node["value"], len(children)
+            yield "call", node["value"], len(children), node["start"]
             for child in children:
                 yield from _anatomy(child, at_root=at_root)
         case "expref":
@@ -173,35 +264,3 @@ def _anatomy(node: Any, *, at_root: bool) -> Iterator[tuple[Any, ...]]:
         case _:
             for child in children:
                 yield from _anatomy(child, at_root=at_root)
-
-
-class _Finder:
-    """Where a name stands in the text: the parsed tree carries no places, the tokens do."""
-
-    def __init__(self, tokens: Sequence[Mapping[str, Any]]) -> None:
-        self._tokens = tokens
-
-    def root(self, name: str) -> int:
-        return self._first(name, lambda index: self._type(index - 1) != "dot")
-
-    def member(self, parent: str, name: str) -> int:
-        return self._first(
-            name,
-            lambda index: (
-                self._type(index - 1) == "dot"
-                and index >= 2
-                and self._tokens[index - 2]["value"] == parent
-            ),
-        )
-
-    def call(self, name: str) -> int:
-        return self._first(name, lambda index: self._type(index + 1) == "lparen")
-
-    def _type(self, index: int) -> str:
-        return str(self._tokens[index]["type"]) if 0 <= index < len(self._tokens) else ""
-
-    def _first(self, name: str, fits: Callable[[int], bool]) -> int:
-        for index, token in enumerate(self._tokens):
-            if token["value"] == name and token["type"].endswith("identifier") and fits(index):
-                return int(token["start"])
-        return 0

@@ -55,11 +55,23 @@ def read_files(paths: Iterable[Path], layer: int) -> tuple[list[SourceFile], lis
     findings: list[Diagnostic] = []
     for path in paths:
         try:
-            raw = path.read_bytes()
-            files.append(SourceFile(str(path), raw.decode("utf-8-sig"), layer))
+            read = decode(str(path), path.read_bytes(), layer)
         except OSError as error:
             raise Unreadable(f"cannot read {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            line = raw[: error.start].count(b"\n") + 1
-            findings.append(Diagnostic(Span(str(path), line), "not-utf8", "the file is not UTF-8"))
+        if isinstance(read, SourceFile):
+            files.append(read)
+        else:
+            findings.append(read)
     return files, findings
+
+
+def decode(name: str, raw: bytes, layer: int) -> SourceFile | Diagnostic:
+    """The file of these bytes, or what is wrong where they are not UTF-8."""
+    try:
+        return SourceFile(name, raw.decode("utf-8-sig"), layer)
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        column = len(before.rpartition(b"\n")[2].decode()) + 1
+        message = f"the byte 0x{error.object[error.start]:02X} is not UTF-8"
+        span = Span(name, before.count(b"\n") + 1, column)
+        return Diagnostic(span, "not-utf8", message, "save the file as UTF-8")

@@ -1,5 +1,6 @@
 """The JSON Schemas of mapping, model and case files, for editors: generated from the grammar."""
 
+import inspect
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ GRAMMARS: dict[str, tuple[type, str]] = {
 def json_schema(kind: str) -> str:
     """The schema of one kind of file, as text that ends with a newline."""
     root, title = GRAMMARS[kind]
-    schema: dict[str, Any] = msgspec.json.schema(root)
+    schema: dict[str, Any] = _cleaned(msgspec.json.schema(root))
     if kind == "mapping":
         _let_extending_be_partial(schema)
     document = {
@@ -25,6 +26,21 @@ def json_schema(kind: str) -> str:
         **schema,
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def _cleaned(part: Any) -> Any:
+    """Descriptions come from docstrings, whose indentation differs between versions of Python."""
+    match part:
+        case dict():
+            return {
+                key: inspect.cleandoc(value)
+                if key == "description" and isinstance(value, str)
+                else _cleaned(value)
+                for key, value in part.items()
+            }
+        case list():
+            return [_cleaned(one) for one in part]
+    return part
 
 
 def _let_extending_be_partial(schema: dict[str, Any]) -> None:

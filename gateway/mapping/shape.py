@@ -5,11 +5,12 @@ another. Where a part is wrong, a placeholder stands in for it and the rest is r
 """
 
 import re
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec import UNSET, inspect
 
 from gateway.diagnostic import Diagnostic, Span, did_you_mean
+from gateway.mapping import grammar
 from gateway.mapping.document import Node, Scalar, Sequence, Table
 
 Path = tuple[str | int, ...]
@@ -32,6 +33,14 @@ class Places:
     def key(self, *path: str | int) -> Span:
         """The place of the key that leads to a value."""
         return self.keys.get(path) or self.span(*path)
+
+    def is_table(self, *path: str | int) -> bool:
+        """Whether keys and values are written down at a path."""
+        return isinstance(self.nodes.get(path), Table)
+
+    def is_list(self, *path: str | int) -> bool:
+        """Whether a list is written down at a path."""
+        return isinstance(self.nodes.get(path), Sequence)
 
     def text(self, *path: str | int) -> Scalar | None:
         """The scalar at a path, where it is written down and is text."""
@@ -72,11 +81,17 @@ class _Reader:
         self.places = Places(root)
         self.findings: list[Diagnostic] = []
 
-    def read(self, node: Node, expected: inspect.Type, path: Path) -> Any:
+    def read(self, node: Node, declared: inspect.Type, path: Path) -> Any:
         self.places.nodes[path] = node
-        expected = _bare(expected)
+        expected = _bare(declared)
         if isinstance(expected, inspect.UnionType):
-            expected = self._member(node, expected)
+            before = len(self.findings)
+            member = self._member(node, expected)
+            if member is None:
+                if len(self.findings) == before:
+                    self._disagree(node, declared)
+                return _placeholder(expected)
+            declared, expected = member, _bare(member)
         match expected, node:
             case inspect.AnyType(), _:
                 return plain(node)
@@ -92,8 +107,8 @@ class _Reader:
             case _, Scalar() if not isinstance(
                 expected, inspect.StructType | inspect.DictType | inspect.ListType
             ):
-                return self._scalar(node, expected)
-        self._disagree(node, expected)
+                return self._scalar(node, declared)
+        self._disagree(node, declared)
         return _placeholder(expected)
 
     def _struct(self, node: Table, expected: inspect.StructType, path: Path) -> Any:
@@ -118,7 +133,12 @@ class _Reader:
         for name, field in fields.items():
             if field.required and field.name not in values:
                 self.findings.append(
-                    Diagnostic(node.span, "missing-key", f"the key `{name}` is missing")
+                    Diagnostic(
+                        node.span,
+                        "missing-key",
+                        f"the key `{name}` is missing",
+                        _description(field.type),
+                    )
                 )
                 values[field.name] = _placeholder(_bare(field.type))
         return expected.cls(**values)
@@ -134,12 +154,15 @@ class _Reader:
             values[key.value] = self.read(child, expected.value_type, (*path, key.value))
         return values
 
-    def _scalar(self, node: Scalar, expected: inspect.Type) -> Any:
+    def _scalar(self, node: Scalar, declared: inspect.Type) -> Any:
         value = node.value
+        expected = _bare(declared)
         match expected:
             case inspect.StrType() if isinstance(value, str):
                 if problem := _text_problem(value, expected):
-                    self.findings.append(Diagnostic(node.span, "wrong-value", problem))
+                    self.findings.append(
+                        Diagnostic(node.span, "wrong-value", problem, _description(declared))
+                    )
                 return value
             case inspect.BoolType() if isinstance(value, bool):
                 return value
@@ -158,29 +181,28 @@ class _Reader:
                 message = f"`{value}` is not one of the values allowed here"
                 self.findings.append(Diagnostic(node.span, "wrong-value", message, mend))
                 return _placeholder(expected)
-        self._disagree(node, expected)
+        self._disagree(node, declared)
         return _placeholder(expected)
 
-    def _member(self, node: Node, union: inspect.UnionType) -> inspect.Type:
+    def _member(self, node: Node, union: inspect.UnionType) -> inspect.Type | None:
         """The member of a union that a node is meant to be."""
-        members = [_bare(member) for member in union.types]
-        members = [member for member in members if not isinstance(member, inspect.CustomType)]
+        members = [one for one in union.types if not isinstance(one, inspect.CustomType)]
+        bare = [_bare(one) for one in members]
         match node:
             case Table():
-                structs = [one for one in members if isinstance(one, inspect.StructType)]
+                structs = [one for one in bare if isinstance(one, inspect.StructType)]
                 tagged = [one for one in structs if one.tag_field]
                 if tagged:
                     return self._tagged(node, tagged)
-                return structs[0] if structs else members[0]
+                return structs[0] if structs else None
             case Sequence():
-                lists = [one for one in members if isinstance(one, inspect.ListType)]
-                return lists[0] if lists else members[0]
+                return next((one for one in bare if isinstance(one, inspect.ListType)), None)
             case Scalar():
-                fitting = [one for one in members if _fits(node.value, one)]
-                plain = [one for one in members if not isinstance(one, inspect.StructType)]
-                return (fitting or plain or members)[0]
+                fitting = (one for one in members if _fits(node.value, _bare(one)))
+                return next(fitting, None)
 
-    def _tagged(self, node: Table, members: list[inspect.StructType]) -> inspect.StructType:
+    def _tagged(self, node: Table, members: list[inspect.StructType]) -> inspect.StructType | None:
+        """The struct that a table names; none is guessed, it would lack keys that nobody meant."""
         tag_field = str(members[0].tag_field)
         by_tag = {str(member.tag): member for member in members}
         tag = node.get(tag_field)
@@ -193,7 +215,7 @@ class _Reader:
                     "known: " + ", ".join(sorted(by_tag)),
                 )
             )
-            return members[0]
+            return None
         name = str(tag.value) if isinstance(tag, Scalar) else ""
         if name not in by_tag:
             self.findings.append(
@@ -204,15 +226,59 @@ class _Reader:
                     did_you_mean(name, by_tag),
                 )
             )
-        return by_tag.get(name, members[0])
+        return by_tag.get(name)
 
-    def _disagree(self, node: Node, expected: inspect.Type) -> None:
-        message = f"expected {_described(expected)}, got {_found(node)}"
-        number = isinstance(node, Scalar) and isinstance(node.value, int | float)
-        mend = (
-            "quote it to make it text" if number and isinstance(expected, inspect.StrType) else ""
-        )
-        self.findings.append(Diagnostic(node.span, "wrong-type", message, mend))
+    def _disagree(self, node: Node, declared: inspect.Type) -> None:
+        message = f"expected {_described(_bare(declared))}, got {_found(node)}"
+        self.findings.append(Diagnostic(node.span, "wrong-type", message, _mend(node, declared)))
+
+
+def _mend(node: Node, declared: inspect.Type) -> str:
+    """How to write what was probably meant."""
+    members = [declared]
+    if isinstance(union := _bare(declared), inspect.UnionType):
+        members = list(union.types)
+    structs = [one for one in map(_bare, members) if isinstance(one, inspect.StructType)]
+    match node:
+        case Scalar(value=bool() | int() | float() as value) if any(map(_is_expression, members)):
+            shown = str(value).lower() if isinstance(value, bool) else value
+            return f'an expression is text; for the value itself write "`{shown}`"'
+        case Table() | Sequence() if any(map(_is_expression, members)):
+            return "quote an expression that begins with `[` or `{`"
+        case Scalar(value=bool() | int() | float()) if isinstance(
+            _bare(members[-1]), inspect.StrType
+        ):
+            return "quote it to make it text"
+        case Scalar() | Sequence() if structs and structs[0].tag_field:
+            tags = ", ".join(sorted(str(one.tag) for one in structs))
+            return f"begin with the key `{structs[0].tag_field}`, one of {tags}"
+        case Scalar() | Sequence() if structs:
+            return "known keys: " + ", ".join(field.encode_name for field in structs[0].fields)
+        case Scalar() | Table() if isinstance(_bare(declared), inspect.ListType):
+            return "a list is written `[a, b]`, or with `- ` before each item"
+    return ""
+
+
+_EXPRESSION: Final = inspect.type_info(grammar.Expression)
+
+
+def _is_expression(declared: inspect.Type) -> bool:
+    """Whether a text is an expression: a description of its own leaves it the examples of one."""
+    return bool(_extra(declared).get("examples") == _extra(_EXPRESSION)["examples"])
+
+
+def _extra(declared: inspect.Type) -> dict[str, Any]:
+    """What the grammar says about a type for its readers, the outermost word first."""
+    said: dict[str, Any] = {}
+    while isinstance(declared, inspect.Metadata):
+        said = {**(declared.extra_json_schema or {}), **said}
+        declared = declared.type
+    return said
+
+
+def _description(declared: inspect.Type) -> str:
+    text = str(_extra(declared).get("description", ""))
+    return text[:1].lower() + text[1:].rstrip(".")
 
 
 def _bare(expected: inspect.Type) -> inspect.Type:
@@ -243,7 +309,7 @@ def _choices(expected: inspect.Type) -> list[str]:
 
 
 def _text_problem(value: str, expected: inspect.StrType) -> str:
-    if expected.pattern and not re.search(expected.pattern, value):
+    if expected.pattern and not re.fullmatch(expected.pattern, value):
         return f"`{value}` does not have the form `{expected.pattern}`"
     if expected.min_length and len(value) < expected.min_length:
         return "the text is empty"
@@ -271,7 +337,14 @@ def _described(expected: inspect.Type) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.LiteralType() | inspect.EnumType():
-            return "one of " + ", ".join(_choices(expected))
+            choices = _choices(expected)
+            return f"one of {', '.join(choices)}" if len(choices) > 1 else f"`{choices[0]}`"
+        case inspect.FloatType():
+            return "a number"
+        case inspect.UnionType():
+            members = [one for one in expected.types if not isinstance(one, inspect.CustomType)]
+            *others, last = dict.fromkeys(_described(_bare(one)) for one in members)
+            return f"{', '.join(others)} or {last}" if others else last
     return "text"
 
 

@@ -1,0 +1,335 @@
+"""`gateway check`: every broken example gives exactly its report, and every good one gives none."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli.main import main
+from tests.harness import ROOT, run_cli
+
+BROKEN = ROOT / "tests/broken"
+CASES = sorted(path for path in BROKEN.iterdir() if path.suffix != ".txt")
+WARNINGS_ONLY = {"mapping-declares-a-param-that-nothing-reads"}
+"""Examples that are wrong without being errors: the exit code is 0 where warnings are not denied."""
+GENERATED = {"file-is-larger-than-a-mebibyte": "# padding\n" * 110_000}
+"""Examples that are too large to be kept; their reports are."""
+WRONG = "tests/broken/mapping-compares-with-a-single-equals-sign.yaml"
+GOOD = """\
+source: shop
+authenticate: {scheme: bearer, secret: {env: SHOP_WEBHOOK_SECRET}}
+event: headers."x-shop-event"
+rules:
+  - name: a deployment finished
+    when: event == 'deployed'
+    emit: deploytime
+    fields: {app: body.service, commit: body.commit, timestamp: body.finished_at}
+"""
+EXTENDING = """\
+source: github-enterprise
+extends: github
+params:
+  environments: [live]
+"""
+
+Check = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Runs `gateway check` from the top of the repository; its exit code and what it printed."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(["check", *arguments])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run
+
+
+def golden(path: Path) -> Path:
+    """The report that belongs to an example."""
+    return path.with_suffix(".txt") if path.is_file() else path.with_name(path.name + ".txt")
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_a_broken_example_gives_exactly_its_report(path: Path, check: Check) -> None:
+    """The report of each example is the one beside it."""
+    code, printed = check(str(path.relative_to(ROOT)))
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden(path).write_text(printed)
+    assert printed == golden(path).read_text()
+    assert code == (0 if path.stem in WARNINGS_ONLY else 1)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_example_gives_exactly_its_report(
+    name: str, tmp_path: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the others, only that the example is written first."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{name}.yaml").write_text(GENERATED[name])
+    code, printed = check(f"{name}.yaml")
+    report = BROKEN / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        report.write_text(printed)
+    assert (code, printed) == (1, report.read_text())
+
+
+def test_there_are_many_broken_examples_and_no_report_without_one() -> None:
+    """Every report in the folder belongs to an example."""
+    assert len(CASES) >= 40
+    generated = {BROKEN / f"{name}.txt" for name in GENERATED}
+    assert {golden(path) for path in CASES} | generated == set(BROKEN.glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", CASES[:3] + CASES[-2:], ids=lambda path: path.stem)
+def test_the_command_itself_gives_the_same_report(path: Path) -> None:
+    """A process prints what the function prints, and ends with 1."""
+    process = run_cli("check", str(path.relative_to(ROOT)))
+    assert (process.returncode, process.stderr) == (1, "")
+    assert process.stdout == golden(path).read_text()
+
+
+def test_the_bundled_mappings_and_models_are_fine(check: Check) -> None:
+    """What is shipped passes, with warnings denied, named or not."""
+    code, printed = check("--deny-warnings", "mappings", "schemas")
+    assert code == 0
+    assert re.fullmatch(r"no problems in \d+ files\n", printed)
+    assert check() == (code, printed)
+
+
+def test_a_path_that_does_not_exist_is_one_sentence_and_exit_code_2(check: Check) -> None:
+    """What cannot be examined is neither right nor wrong."""
+    sentence = "gateway: cannot read nowhere.yaml: No such file or directory\n"
+    assert check("nowhere.yaml") == (2, sentence)
+
+
+def test_a_folder_is_examined_as_one(tmp_path: Path, check: Check) -> None:
+    """All mapping files of a folder are read; hidden files, cases and others are not."""
+    (tmp_path / "shop.yaml").write_text(GOOD)
+    (tmp_path / "market.yml").write_text(GOOD.replace("source: shop", "source: market"))
+    for passed_over in (".hidden.yaml", "shop.test.yaml", "notes.txt"):
+        (tmp_path / passed_over).write_text("neither: this\n")
+    assert check(str(tmp_path)) == (0, "no problems in 2 files\n")
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path, check: Check) -> None:
+    """A file does not collide with itself."""
+    (tmp_path / "shop.yaml").write_text(GOOD)
+    assert check(str(tmp_path), str(tmp_path / "shop.yaml")) == (0, "no problems in 1 file\n")
+
+
+def test_a_mapping_may_extend_a_bundled_one(tmp_path: Path, check: Check) -> None:
+    """What it inherits is used, and not reported as unused."""
+    (tmp_path / "enterprise.yaml").write_text(EXTENDING)
+    assert check("--deny-warnings", str(tmp_path)) == (0, "no problems in 1 file\n")
+
+
+def test_a_mapping_that_extends_another_of_the_same_folder_is_fine(
+    tmp_path: Path, check: Check
+) -> None:
+    """A param that only replaced rules read is not unused where it was declared."""
+    rule = GOOD.replace("source: shop", "source: market\nextends: shop").replace("deployed", "live")
+    parent = GOOD.replace("rules:", "params: {stages: [live]}\nrules:")
+    parent = parent.replace("event == 'deployed'", "contains(params.stages, body.stage)")
+    (tmp_path / "shop.yaml").write_text(parent)
+    (tmp_path / "market.yaml").write_text(rule)
+    assert check("--deny-warnings", str(tmp_path)) == (0, "no problems in 2 files\n")
+
+
+def test_a_model_that_breaks_a_bundled_mapping_is_reported(tmp_path: Path, check: Check) -> None:
+    """A kind that is replaced without a field that a bundled mapping maps would end its source."""
+    model = "kind: failure\nfields: {app: {type: app}, timestamp: {type: timestamp}}\n"
+    (tmp_path / "failure.yaml").write_text(model)
+    code, printed = check("--format=json", str(tmp_path))
+    found = json.loads(printed)
+    assert code == 1
+    assert {finding["name"] for finding in found} == {"unknown-field"}
+    assert {"jira.yaml"} <= {Path(finding["span"]["file"]).name for finding in found}
+
+
+def test_a_metric_that_two_files_claim_is_the_mistake_of_the_users(
+    tmp_path: Path, check: Check
+) -> None:
+    """A replaced kind is not a reason to report the bundled kind after it."""
+    build = (ROOT / "schemas/build.yaml").read_text()
+    (tmp_path / "build.yaml").write_text(
+        build + "metrics:\n  - {name: deploy_timestamp, help: A build, value: timestamp, "
+        "labels: {app: app}}\n"
+    )
+    _, printed = check("--format=concise", str(tmp_path))
+    metric = next(line for line in printed.splitlines() if "duplicate-metric" in line)
+    assert metric.startswith(str(tmp_path))
+
+
+def test_standard_input_is_a_file_too() -> None:
+    """`-` reads one file from standard input, under a name of its own."""
+    good = run_cli("check", "-", stdin=GOOD)
+    assert (good.returncode, good.stdout) == (0, "no problems in 1 file\n")
+    wrong = run_cli("check", "--format=concise", "-", stdin=GOOD.replace("==", "="))
+    assert wrong.returncode == 1
+    assert wrong.stdout.startswith("<stdin>:6:17: error[expression-syntax]: unexpected `=`\n")
+
+
+def test_standard_input_that_is_not_utf8_is_reported() -> None:
+    """The place is named as in a file."""
+    process = subprocess.run(
+        [sys.executable, "-m", "gateway", "check", "--format=concise", "-"],
+        cwd=ROOT,
+        input="source: shop\ntitle: Café\n".encode("latin-1"),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 1
+    report = b"<stdin>:2:11: error[not-utf8]: the byte 0xE9 is not UTF-8\n"
+    assert process.stdout.startswith(report)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, check: Check) -> None:
+    """Editors that write one are forgiven."""
+    (tmp_path / "shop.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert check(str(tmp_path)) == (0, "no problems in 1 file\n")
+
+
+def test_lines_may_end_as_windows_ends_them(tmp_path: Path, check: Check) -> None:
+    """The place is the same whatever a line ends with."""
+    text = GOOD.replace("==", ">-\n      body.live\n      && event =").replace(
+        "when: event ", "when: "
+    )
+    (tmp_path / "shop.yaml").write_bytes(text.encode().replace(b"\n", b"\r\n"))
+    _, printed = check("--format=concise", str(tmp_path))
+    assert "shop.yaml:8:16: error[expression-syntax]: unexpected `=`" in printed
+
+
+def test_warnings_may_be_denied(check: Check) -> None:
+    """A warning alone is exit code 0, or 1 where warnings are denied."""
+    path = "tests/broken/mapping-declares-a-param-that-nothing-reads.yaml"
+    assert check(path)[0] == 0
+    assert check("--deny-warnings", path)[0] == 1
+
+
+def test_the_concise_format_is_one_line_for_each_finding(check: Check) -> None:
+    """The line names the place, the severity, the check and the mistake."""
+    assert check("--format=concise", WRONG) == (
+        1,
+        f"{WRONG}:9:17: error[expression-syntax]: unexpected `=`\n1 error in 1 file\n",
+    )
+
+
+def test_the_json_format_is_the_diagnostics_themselves(check: Check) -> None:
+    """Each finding has a place, a name, a message, a help and a severity."""
+    code, printed = check("--format=json", WRONG)
+    assert code == 1
+    assert json.loads(printed) == [
+        {
+            "span": {"file": WRONG, "line": 9, "column": 17, "width": 1},
+            "name": "expression-syntax",
+            "message": "unexpected `=`",
+            "help": "write `==` to compare",
+            "severity": "error",
+        }
+    ]
+
+
+def test_the_json_of_no_findings_is_an_empty_list(check: Check) -> None:
+    """A program can read it all the same."""
+    code, printed = check("--format=json", "mappings")
+    assert (code, json.loads(printed)) == (0, [])
+
+
+def test_the_github_format_is_an_annotation_for_each_finding(check: Check) -> None:
+    """A workflow shows it beside the line."""
+    code, printed = check("--format=github", WRONG)
+    assert code == 1
+    assert printed.splitlines()[0] == (
+        f"::error file={WRONG},line=9,col=17,title=expression-syntax::"
+        "unexpected `=` (write `==` to compare)"
+    )
+
+
+def test_the_sarif_format_has_what_sarif_2_1_0_requires(check: Check) -> None:
+    """Version, runs, the tool's name, and for each result a message and a rule that is declared."""
+    code, printed = check("--format=sarif", "tests/broken/mapping-misspells-a-key.yaml")
+    log: dict[str, Any] = json.loads(printed)
+    assert code == 1
+    assert log["version"] == "2.1.0"
+    assert log["$schema"].endswith("sarif-2.1.0.json")
+    (run,) = log["runs"]
+    assert run["tool"]["driver"]["name"] == "gateway check"
+    rules = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert rules == {"missing-key", "unknown-key"}
+    for result in run["results"]:
+        assert result["ruleId"] in rules
+        assert result["level"] == "error"
+        assert result["message"]["text"]
+        (location,) = result["locations"]
+        place = location["physicalLocation"]
+        assert place["artifactLocation"]["uri"] == "tests/broken/mapping-misspells-a-key.yaml"
+        assert 1 <= place["region"]["startLine"] <= 15
+        assert place["region"]["startColumn"] < place["region"]["endColumn"]
+
+
+def test_an_unknown_format_is_refused(check: Check) -> None:
+    """The command line is wrong, not the mapping."""
+    with pytest.raises(SystemExit) as ended:
+        check("--format=xml", "mappings")
+    assert ended.value.code == 2
+
+
+def _bomb(levels: int) -> str:
+    """Anchors of which each repeats the one before ten times."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, levels):
+        repeated = ", ".join([f"*a{level - 1}"] * 10)
+        lines.append(f"a{level}: &a{level} [{repeated}]")
+    return "\n".join(lines) + "\n"
+
+
+def _merge_bomb(levels: int) -> str:
+    """Merge keys of which each takes the one before ten times."""
+    lines = ["a0: &a0 {x: 1}"]
+    for level in range(1, levels):
+        repeated = ", ".join([f"*a{level - 1}"] * 10)
+        lines.append(f"a{level}: &a{level} {{<<: [{repeated}]}}")
+    return "\n".join(lines) + "\n"
+
+
+HOSTILE = {
+    "nested-brackets": ("params: " + "[" * 30_000, "too-deep"),
+    "closed-nested-brackets": ("params: " + "[" * 30_000 + "]" * 30_000, "too-deep"),
+    "nested-braces": ("params: " + "{a: " * 30_000, "too-deep"),
+    "nested-sequences": ("- " * 30_000 + "x", "too-deep"),
+    "nested-complex-keys": ("? " * 30_000 + "x", "too-deep"),
+    "alias-bomb": (_bomb(12), "anchor-not-allowed"),
+    "merge-key-bomb": (_merge_bomb(12), "anchor-not-allowed"),
+    "nul-character": (GOOD.replace("shop", "sh\0op"), "yaml-syntax"),
+    "escape-beyond-unicode": ('source: "\\UFFFFFFFF"\n', "yaml-syntax"),
+    "half-a-surrogate-pair": ('source: "\\ud800"\n', "yaml-syntax"),
+    "other-line-breaks": ('source: "a\u2028b\u2029c\x85d"\n', "wrong-value"),
+    "huge-number": ("source: " + "9" * 100_000, "wrong-value"),
+    "huge-file": ("# " + "x" * 1024 * 1024, "too-large"),
+    "deep-expression": (GOOD.replace("body.service", "(" * 900 + "a"), "expression-syntax"),
+    "long-expression": (GOOD.replace("body.service", "body." + "a" * 3_000), "expression-syntax"),
+    "python-object": ("source: !!python/object/apply:os.system [ls]\n", "tag-not-allowed"),
+    "many-keys": ("".join(f"key{n}: {n}\n" for n in range(5_000)) + GOOD, "unknown-key"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_reported_and_the_command_ends(name: str, tmp_path: Path) -> None:
+    """No file exhausts the stack, the memory or the patience of who checks it."""
+    text, expected = HOSTILE[name]
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(text)
+    process = run_cli("check", "--format=concise", str(path))
+    assert (process.returncode, process.stderr) == (1, "")
+    assert f"error[{expected}]" in process.stdout
