@@ -27,9 +27,8 @@ class _Parser(parser.Parser):
     """
 
     BINDING_POWER: ClassVar[dict[str, int]] = {**parser.Parser.BINDING_POWER, "not": 8}
-    _CACHE: ClassVar[
-        dict[str, Any]
-    ] = {}  # Its own: the package's holds trees of the other reading.
+    # Its own: the package's holds trees of the other reading.
+    _CACHE: ClassVar[dict[str, Any]] = {}
 
     def _token_nud_unquoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
         field: dict[str, Any] = super()._token_nud_unquoted_identifier(token)  # type: ignore[misc]  # Not in the stubs.
