@@ -161,7 +161,7 @@ _DATE_TIME = re.compile(
 
 
 def _timestamp(raw: Any, offset: timezone | None) -> FieldValue:
-    """Epoch seconds, kept to the millisecond."""
+    """Epoch seconds, kept to the microsecond, which is about what a float of this size holds."""
     if isinstance(raw, bool) or not isinstance(raw, int | float | str):
         raise FieldError(f"expected a time, got {_shown(raw)}")
     if isinstance(raw, str) and not _NUMERAL.fullmatch(raw.strip()):
@@ -170,7 +170,7 @@ def _timestamp(raw: Any, offset: timezone | None) -> FieldValue:
         seconds = _epoch(raw)
     if not EARLIEST <= seconds < LATEST:
         raise FieldError(f"expected a time between 2000 and 2100, got {_shown(raw)}")
-    seconds = round(seconds, 3)
+    seconds = round(seconds, 6)
     return int(seconds) if seconds.is_integer() else seconds
 
 

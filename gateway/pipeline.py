@@ -137,6 +137,8 @@ class Pipeline:
             for event in stored.new_events:
                 self.series.fold(event, _milliseconds(stored.received_at))
                 self.telemetry.event(event.kind)
+            # Without a scraper, too, what left the window must not pile up.
+            self.series.advance(_milliseconds(stored.received_at))
 
 
 def _judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], tuple[Event, ...]]:

@@ -1,5 +1,6 @@
 """The public listener over real sockets: every row of the HTTP contract, and bad input of every kind."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -16,6 +17,7 @@ from tests.harness import (
     GITLAB_SECRET,
     Answer,
     Gateway,
+    eventually,
     hub_signature,
     request,
     running,
@@ -43,7 +45,8 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         "  - {name: a deployment, emit: deploytime, when: body.app,\n"
         "     fields: {app: body.app, commit: body.commit, timestamp: body.at}}\n"
     )
-    arguments = ("--mappings", str(folder), "--body-timeout", "1", "--max-body", "0.1")
+    limits = ("--body-timeout", "1", "--max-body", "0.1", "--max-in-flight", "1")
+    arguments = ("--mappings", str(folder), *limits)
     secrets = {"GITHUB_WEBHOOK_SECRET": GITHUB_SECRET, "PIPELINE_SECRET": "a pipeline's secret"}
     with running(folder, *arguments, environment=secrets) as gateway:
         yield gateway
@@ -405,6 +408,26 @@ def test_a_sender_that_goes_away_harms_nobody(strict: Gateway) -> None:
         sender.sendall(_head(b"Content-Length: 100\r\n\r\n{"))
     _works(strict)
     assert "Traceback" not in strict.output
+
+
+def test_bodies_beyond_the_budget_of_all_are_turned_away(strict: Gateway) -> None:
+    """503 with Retry-After while others upload; when they are done, or gone, deliveries are taken."""
+    upload = _head(b"Content-Length: 104000\r\n\r\n" + b"x" * 103_000)
+    with contextlib.ExitStack() as uploads:
+        for _ in range(10):
+            sender = uploads.enter_context(
+                socket.create_connection(("127.0.0.1", strict.public), timeout=20)
+            )
+            sender.sendall(upload)
+        answer = eventually(lambda: _overloaded(strict), timeout=20)
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.headers["connection"] == "close"
+    eventually(lambda: strict.github("ping", b'"' + b"x" * 100_000 + b'"').status == 202)
+
+
+def _overloaded(gateway: Gateway) -> Answer | None:
+    answer = gateway.github("ping", b'"' + b"x" * 100_000 + b'"')
+    return answer if answer.status == 503 else None
 
 
 def test_a_missing_length_is_an_empty_body(strict: Gateway) -> None:

@@ -153,6 +153,7 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
     def paths(name: str) -> tuple[Path, ...]:
         return tuple(Path(path) for path in values[name][0])
 
+    window = number("window", 10, 3_500)
     return Settings(
         listen=settings.address(*values["listen"]),
         internal_listen=settings.address(*values["internal_listen"]),
@@ -166,8 +167,9 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
         body_timeout=number("body_timeout", 0.1, 300),
         answer_timeout=number("answer_timeout", 0.1, 300),
         shutdown_timeout=int(number("shutdown_timeout", 0, 300)),
-        window=number("window", 10, 3_500),
-        scrape_interval=number("scrape_interval", 0, 600),
+        window=window,
+        # A series is remembered for as long as the window shows it, so no longer can it be spaced.
+        scrape_interval=number("scrape_interval", 0, min(600, window)),
     )
 
 
