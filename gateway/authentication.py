@@ -21,36 +21,55 @@ HeaderName = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,100}$")]
 
 
 class SecretReference(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a secret is read from: the environment (or a file of that name in the secrets folder),
-    or a file. Exactly one of the two."""
+    """Where a secret is read from: exactly one of the two."""
 
-    env: str = ""
-    file: str = ""
+    env: Annotated[
+        str,
+        Meta(description="An environment variable, or a file of that name in the secrets folder."),
+    ] = ""
+    file: Annotated[str, Meta(description="The path of a file.")] = ""
 
 
-Secrets = SecretReference | list[SecretReference]
-"""One secret, or several while rotating: each is tried."""
+Secrets = Annotated[
+    SecretReference | list[SecretReference],
+    Meta(description="The secret, or a list of them while rotating: each is tried."),
+]
+Header = Annotated[HeaderName, Meta(description="The header that carries it.")]
+Prefix = Annotated[str, Meta(description="What stands before it in the header.")]
+Tolerance = Annotated[
+    int, Meta(ge=1, le=86_400, description="Seconds that a signed time may be away from now.")
+]
+MinimumLength = Annotated[
+    int, Meta(ge=8, description="Bytes; the gateway does not start with a shorter secret.")
+]
 
 
 class Hmac(
     Struct, frozen=True, kw_only=True, tag_field="scheme", tag="hmac", forbid_unknown_fields=True
 ):
-    """A keyed hash of the body in a header.
-
-    `signed` is what the sender hashes, made of `{body}` and, where `timestamp_header` names a header
-    with epoch seconds, `{timestamp}`; such a timestamp must be within `tolerance` seconds of now.
-    """
+    """A keyed hash (HMAC) of the body in a header."""
 
     secret: Secrets
-    header: HeaderName
-    algorithm: Literal["sha256", "sha512", "sha1"] = "sha256"
-    prefix: str = ""
-    encoding: Literal["hex", "base64"] = "hex"
-    signed: str = "{body}"
-    timestamp_header: str = ""
-    tolerance: Annotated[int, Meta(ge=1, le=86_400)] = 300
-    allow_weak: bool = False
-    minimum_secret_length: Annotated[int, Meta(ge=8)] = 16
+    header: Header
+    algorithm: Annotated[
+        Literal["sha256", "sha512", "sha1"], Meta(description="The hash; no request chooses it.")
+    ] = "sha256"
+    prefix: Prefix = ""
+    encoding: Annotated[
+        Literal["hex", "base64"], Meta(description="How the hash is written in the header.")
+    ] = "hex"
+    signed: Annotated[
+        str,
+        Meta(
+            description="What the sender hashes: `{body}`, and `{timestamp}` where it signs a time."
+        ),
+    ] = "{body}"
+    timestamp_header: Annotated[
+        str, Meta(description="The header with the signed time in epoch seconds.")
+    ] = ""
+    tolerance: Tolerance = 300
+    allow_weak: Annotated[bool, Meta(description="Accepts that `sha1` is weak.")] = False
+    minimum_secret_length: MinimumLength = 16
 
 
 class Token(
@@ -59,9 +78,9 @@ class Token(
     """The secret itself in a header, after an optional prefix."""
 
     secret: Secrets
-    header: HeaderName
-    prefix: str = ""
-    minimum_secret_length: Annotated[int, Meta(ge=8)] = 16
+    header: Header
+    prefix: Prefix = ""
+    minimum_secret_length: MinimumLength = 16
 
 
 class Bearer(
@@ -70,7 +89,7 @@ class Bearer(
     """`Authorization: Bearer <secret>`."""
 
     secret: Secrets
-    minimum_secret_length: Annotated[int, Meta(ge=8)] = 16
+    minimum_secret_length: MinimumLength = 16
 
 
 class Basic(
@@ -78,9 +97,9 @@ class Basic(
 ):
     """`Authorization: Basic` with a user name and the secret as password."""
 
-    username: SecretReference
+    username: Annotated[SecretReference, Meta(description="Where the user name is read from.")]
     secret: Secrets
-    minimum_secret_length: Annotated[int, Meta(ge=8)] = 16
+    minimum_secret_length: MinimumLength = 16
 
 
 class StandardWebhooks(
@@ -91,12 +110,12 @@ class StandardWebhooks(
     tag="standard-webhooks",
     forbid_unknown_fields=True,
 ):
-    """The Standard Webhooks specification: `webhook-id`, `-timestamp` and `-signature` headers, a
-    secret written `whsec_` and base64."""
+    """The Standard Webhooks specification: the headers `webhook-id`, `webhook-timestamp` and
+    `webhook-signature`, and a secret written as `whsec_` and base64."""
 
     secret: Secrets
-    tolerance: Annotated[int, Meta(ge=1, le=86_400)] = 300
-    minimum_secret_length: Annotated[int, Meta(ge=8)] = 16
+    tolerance: Tolerance = 300
+    minimum_secret_length: MinimumLength = 16
 
 
 Scheme = Hmac | Token | Bearer | Basic | StandardWebhooks

@@ -74,6 +74,7 @@ class Telemetry:
         for verdict in Verdict:
             # A counter that begins at its first increment hides that increment from rate().
             self._deliveries.labels(name, verdict)
+        self._refused.labels(name, "unauthorized")
 
     def delivery(self, source: str, verdict: Verdict, seconds: float) -> None:
         self._deliveries.labels(source, verdict).inc()

@@ -83,7 +83,8 @@ class Edge:
 
 
 def _log(answer: Answer) -> None:
-    found = f", {len(answer.events)} events" if answer.events else ""
+    number = len(answer.events)
+    found = f", {number} event{'s' * (number > 1)}" if number else ""
     why = "; ".join(str(reason) for reason in answer.reasons[:3])
     level = logging.WARNING if answer.reasons else logging.INFO
     log.log(

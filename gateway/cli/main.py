@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A command's module is imported only where the command is asked for.
     wanted = next((word for word in given if not word.startswith("-")), "")
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        command = commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + "."
+        )
         if name == wanted:
             import_module(f"gateway.cli.{name}").define(command)
     options = parser.parse_args(given)

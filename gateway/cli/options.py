@@ -47,7 +47,8 @@ OPTIONS = (
         variable="GATEWAY_JOURNAL",
         default=settings.DEFAULT_JOURNAL,
         metavar="URL",
-        help="where deliveries are kept: sqlite:///PATH, four slashes for an absolute path",
+        help="where deliveries are kept: sqlite:///PATH from the working folder, or with four slashes from "
+        "the root",
     ),
     Option(
         flag="--mappings",
@@ -138,7 +139,7 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-secrets",
         action="store_true",
-        help="write a random secret for every bundled source that has none to the --secrets folder",
+        help="write a random secret for every source that has none to the --secrets folder",
     )
 
 

@@ -39,7 +39,9 @@ def define(parser: argparse.ArgumentParser) -> None:
         metavar="PAYLOAD",
         help="a file with the body, `-` for standard input; the source's own samples where left out",
     )
-    parser.add_argument("--case", metavar="NAME", help="only the sample whose name holds this")
+    parser.add_argument(
+        "--case", metavar="NAME", help="only the sample of this name, or those whose names hold it"
+    )
     parser.add_argument(
         "-H",
         "--header",
@@ -64,7 +66,16 @@ def define(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="mappings on top of the bundled ones, as for serve; repeatable",
+        help="mappings on top of the bundled ones, as for serve, with their cases beside them; "
+        "repeatable",
+    )
+    parser.add_argument(
+        "--schemas",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="models on top of the bundled ones, as for serve; repeatable",
     )
     parser.set_defaults(run=run)
 
@@ -83,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _authentication(options: argparse.Namespace) -> Authentication:
-    loaded = wiring.load(options.mappings)
+    loaded = wiring.load([*options.schemas, *options.mappings])
     if has_errors(loaded.diagnostics):
         raise SettingsError(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
     known = loaded.compilation.mappings
@@ -105,8 +116,9 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
     if options.payload is not None:
         body = _read(options.payload)
         return [Sample(options.payload, {"Content-Type": "application/json", **given}, body)]
-    folders = [*reversed(options.mappings), library.bundled("mappings")]
-    paths = [folder / f"{options.source}{library.CASES_SUFFIX}" for folder in folders]
+    folders = [path if path.is_dir() else path.parent for path in reversed(options.mappings)]
+    name = f"{options.source}{library.CASES_SUFFIX}"
+    paths = [folder / name for folder in (*folders, library.bundled("mappings"))]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise SettingsError(f"there are no samples of `{options.source}`; name a PAYLOAD")
@@ -114,7 +126,9 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
     read, findings = cases.read(str(path), text)
     if read is None:
         raise SettingsError(report.render(findings, {str(path): text}, 1))
-    chosen = [case for case in read.cases if (options.case or "") in case.name]
+    chosen = [case for case in read.cases if case.name == options.case] or [
+        case for case in read.cases if (options.case or "") in case.name
+    ]
     if not chosen:
         mend = did_you_mean(options.case, [case.name for case in read.cases])
         raise SettingsError(f"no sample's name holds `{options.case}`; {mend}")

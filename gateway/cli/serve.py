@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         return _refuse(library, [])
     if settings.new_secrets:
         for path in wiring.write_new_secrets(library.compilation, os.environ, settings.secrets):
-            print(f"wrote a new secret to {path}", flush=True)
+            print(f"wrote a new secret to {path}, readable by its owner alone", flush=True)
     sources = wiring.sources(library.compilation, os.environ, settings.secrets)
     if sources.diagnostics:
         return _refuse(library, [*sources.diagnostics])

@@ -1,7 +1,6 @@
 """What `serve` and `send` make of files, secrets and the environment: models and live sources."""
 
 import os
-import re
 import secrets as randomness
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -196,14 +195,14 @@ def _refuse_unknown_params(compilation: Compilation, environment: Mapping[str, s
 def write_new_secrets(
     compilation: Compilation, environment: Mapping[str, str], folder: Path
 ) -> list[Path]:
-    """Writes a random secret for every bundled source that has none; the files written.
+    """Writes a random secret for every source that has none; the files written.
     Raises SettingsError."""
     written = []
     for mapping in compilation.mappings.values():
         for reference in references(mapping)[:1]:
             name = reference.env
             unset = settings.secret(name, reference.file, environment, folder) is None
-            if name and unset and mapping.layer == BUNDLED_LAYER and re.fullmatch(r"\w+", name):
+            if name and unset:
                 written.append(_write_secret(folder, name))
     return written
 

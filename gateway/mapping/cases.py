@@ -12,7 +12,13 @@ from gateway.mapping import document, shape
 class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a delivery must come to."""
 
-    outcome: Annotated[str, Meta(pattern="^(accepted|ignored|dead_lettered|rejected)$")]
+    outcome: Annotated[
+        str,
+        Meta(
+            pattern="^(accepted|ignored|dead_lettered|rejected)$",
+            description="What becomes of the delivery.",
+        ),
+    ]
     events: Annotated[
         list[dict[str, Any]],
         Meta(description="The events in order: `kind` and every field, times in epoch seconds."),
@@ -25,10 +31,12 @@ class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One delivery. `payload` is sent as JSON."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=120)]
-    payload: Any
-    expect: Expectation
-    headers: dict[str, str] = {}
+    name: Annotated[str, Meta(min_length=1, max_length=120, description="A sentence.")]
+    payload: Annotated[Any, Meta(description="The body.")]
+    expect: Annotated[Expectation, Meta(description="What must come out.")]
+    headers: Annotated[
+        dict[str, str], Meta(description="Headers to send, besides those that sign.")
+    ] = {}
 
     def body(self) -> bytes:
         """The bytes that are sent."""
@@ -38,8 +46,8 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class CaseFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`<source>.test.yaml`."""
 
-    source: str
-    cases: list[Case]
+    source: Annotated[str, Meta(description="The source that the deliveries come from.")]
+    cases: Annotated[list[Case], Meta(description="The deliveries, in the order they are sent.")]
 
 
 def read(file: str, text: str) -> tuple[CaseFile | None, list[Diagnostic]]:

@@ -36,11 +36,17 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ]
     when: Annotated[
         Expression | UnsetType,
-        Meta(description="The rule applies where this holds; always, where it is left out."),
+        Meta(
+            description="The rule applies where this holds; always, where it is left out. In a rule "
+            "with `each`, it may read `each` and is then asked of every item."
+        ),
     ] = UNSET
     each: Annotated[
         Expression | UnsetType,
-        Meta(description="A list; the rule yields one event per item, which it reads as `each`."),
+        Meta(
+            description="A list; the rule yields one event per item, which it reads as `each`. Where "
+            "nothing is found, there are no items."
+        ),
     ] = UNSET
 
 
@@ -64,12 +70,16 @@ class Mapping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="Another source whose mapping this one starts from. Keys given here replace "
-            "its keys; params are merged by name; a rule replaces the rule of the same name."
+            "its keys; params are merged by name; a rule replaces the rule of the same name. The title "
+            "is not inherited."
         ),
     ] = ""
     delivery_id: Annotated[
         Expression | UnsetType,
-        Meta(description="What identifies a delivery, the same when it is sent again."),
+        Meta(
+            description="What identifies a delivery, the same when it is sent again. Without it, only "
+            "known events tell a duplicate."
+        ),
     ] = UNSET
     event: Annotated[
         Expression | UnsetType,
@@ -93,7 +103,7 @@ class ModelField(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     type: Annotated[FieldType, Meta(description="What the field takes and what it becomes.")]
     required: Annotated[bool, Meta(description="Whether an event needs it.")] = True
-    description: str = ""
+    description: Annotated[str, Meta(description="What it is, for people.")] = ""
     max_length: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_TEXT_LENGTH)] | UnsetType,
         Meta(description="Characters, for the types that are text."),
@@ -105,7 +115,7 @@ class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A gauge that events of a kind feed."""
 
     name: Annotated[str, Meta(description="The metric's name in Prometheus.")]
-    help: Annotated[str, Meta(min_length=1, max_length=200)]
+    help: Annotated[str, Meta(min_length=1, max_length=200, description="The metric's help text.")]
     value: Annotated[str, Meta(description="The field that is the sample's value.")]
     labels: Annotated[dict[str, str], Meta(description="Label names, each with its field.")]
     when: Annotated[
@@ -124,7 +134,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ]
     fields: Annotated[dict[str, ModelField], Meta(description="The fields of such an event.")]
-    title: Annotated[str, Meta(max_length=120)] = ""
+    title: Annotated[str, Meta(max_length=120, description="The kind's name for people.")] = ""
     require_one_of: Annotated[
         list[list[str]], Meta(description="Of each list, an event needs at least one field.")
     ] = []

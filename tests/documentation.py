@@ -1,0 +1,510 @@
+"""The parts of `docs/` that the code says by itself, and how pages are taken apart to be tested.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `UPDATE_GOLDEN=1`
+writes all of them anew.
+"""
+
+import argparse
+import ast
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jmespath import functions as standard
+from msgspec import NODEFAULT, UNSET, inspect
+
+from gateway import authentication, fieldtype
+from gateway.authentication import Scheme, SecretReference
+from gateway.cli.main import COMMANDS
+from gateway.cli.options import OPTIONS
+from gateway.fieldtype import FieldError, FieldType
+from gateway.mapping import cases, document, functions, grammar, library, shape
+from gateway.telemetry import Telemetry
+from tests.harness import ROOT
+
+DOCS = ROOT / "docs"
+SOURCES = ("github", "gitlab", "jira", "pelorus")
+KINDS = ("committime", "deploytime", "failure", "build")
+
+
+# Pages
+
+
+class Fence(NamedTuple):
+    """A fenced block: its language, its text, the comments right above it, and its line."""
+
+    language: str
+    text: str
+    marks: tuple[str, ...]
+    line: int
+
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_MARKS = re.compile(r"((?:^<!--[^\n]*-->\n)+)\Z", re.MULTILINE)
+_GENERATED = re.compile(r"(<!-- generated: ([\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """The README and every page of `docs/`."""
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def fences(text: str) -> Iterator[Fence]:
+    """The fenced blocks of a page, in order."""
+    for match in _FENCE.finditer(text):
+        above = _MARKS.search(text[: match.start()])
+        marks = re.findall(r"<!-- (.*?) -->", above[1]) if above else []
+        line = text.count("\n", 0, match.start()) + 1
+        yield Fence(match[1], match[2], tuple(marks), line)
+
+
+def prose(text: str) -> str:
+    """A page without its fenced blocks and inline code."""
+    return re.sub(r"`[^`\n]+`", "", _FENCE.sub("", text))
+
+
+def generated(text: str) -> str:
+    """A page with its generated parts as they must be."""
+    return _GENERATED.sub(lambda match: f"{match[1]}{part(match[2])}\n{match[3]}", text)
+
+
+def part(name: str) -> str:
+    """The text of a generated part, by its name and, after a space, what it is about."""
+    word, _, subject = name.partition(" ")
+    make = PARTS[word]
+    return make(subject) if subject else make()
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    columns = list(head)
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _code(text: object) -> str:
+    written = str(text)
+    return f"`` {written} ``" if "`" in written else f"`{written}`"
+
+
+# Settings and commands
+
+
+def _settings() -> str:
+    rows = [
+        (
+            _code(f"{option.flag} {option.metavar}"),
+            _code(option.variable),
+            _code(option.default) if option.default else "none",
+            option.help + ("; repeatable" if option.repeatable else ""),
+        )
+        for option in OPTIONS
+    ]
+    return table(("flag", "variable", "default", "what it sets"), rows)
+
+
+def _commands() -> str:
+    return table(
+        ("command", "what it does"),
+        [(f"[`gateway {name}`](#gateway-{name})", summary) for name, summary in COMMANDS.items()],
+    )
+
+
+def _arguments(command: str) -> str:
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"gateway.cli.{command}").define(parser)
+    rows = []
+    for action in parser._actions:
+        if action.dest == "help":
+            continue
+        takes = action.metavar or "|".join(map(str, action.choices or [action.dest.upper()]))
+        flags = ", ".join(action.option_strings)
+        shown = " ".join(filter(None, (flags, str(takes) if action.nargs != 0 else "")))
+        text = (action.help or "").replace("%(default)s", str(action.default))
+        rows.append((_code(shown), text))
+    return table(("argument", "what it is"), rows)
+
+
+# The grammar
+
+
+def _bare(declared: inspect.Type) -> inspect.Type:
+    while isinstance(declared, inspect.Metadata):
+        declared = declared.type
+    return declared
+
+
+def _is_expression(declared: inspect.Type) -> bool:
+    examples = grammar.Expression.__metadata__[0].examples  # type: ignore[attr-defined]
+    while isinstance(declared, inspect.Metadata):
+        if (declared.extra_json_schema or {}).get("examples") == examples:
+            return True
+        declared = declared.type
+    return False
+
+
+def _takes(declared: inspect.Type) -> str:
+    """A type in an author's words."""
+    if _is_expression(declared):
+        return "expression"
+    match _bare(declared):
+        case inspect.StrType():
+            return "text"
+        case inspect.BoolType():
+            return "`true` or `false`"
+        case inspect.IntType(ge=least, le=most):
+            bounds = f"from {least} to {most}" if most is not None else f"at least {least}"
+            return "whole number" + (f" {bounds}" if least is not None else "")
+        case inspect.FloatType():
+            return "number"
+        case inspect.LiteralType(values=values):
+            return " or ".join(_code(value) for value in values)
+        case inspect.EnumType():
+            return "a [field type](models.md#field-types)"
+        case inspect.ListType(item_type=item):
+            return f"list of {_plural(item)}"
+        case inspect.DictType(value_type=value):
+            return f"names, each with {_article(value)}"
+        case inspect.StructType(cls=cls):
+            return _LINKS.get(cls, cls.__name__)
+        case inspect.UnionType(types=types) if any(
+            isinstance(one, inspect.FloatType) for one in types
+        ):
+            return "a list of texts, a text, `true` or `false`, or a number"
+        case inspect.UnionType(types=types):
+            if {getattr(_bare(one), "cls", None) for one in types} >= set(Scheme.__args__):
+                return "`none`, or keys of a [scheme](#authentication)"
+            words = dict.fromkeys(_takes(one) for one in types)
+            return " or ".join(words)
+        case inspect.AnyType():
+            return "anything"
+    raise TypeError(declared)
+
+
+_LINKS: Mapping[type, str] = {
+    grammar.MappedField: "the [long form](#the-long-form-of-a-field)",
+    grammar.Rule: "a [rule](#rules)",
+    grammar.ModelField: "[field keys](#fields)",
+    grammar.Metric: "a [metric](#metrics)",
+    SecretReference: "a [secret](#secrets)",
+    cases.Case: "a [case](#cases)",
+    cases.Expectation: "an [expectation](#what-is-expected)",
+}
+
+
+def _plural(declared: inspect.Type) -> str:
+    word = _takes(declared)
+    if word == "text":
+        return "texts"
+    return re.sub(r"^(a|an) \[(\w+)\]", r"[\2s]", word).replace("list of", "lists of")
+
+
+def _article(declared: inspect.Type) -> str:
+    word = _takes(declared)
+    return f"a {word}" if word == "text" else f"an {word}" if word == "expression" else word
+
+
+def _default(field: inspect.Field) -> str:
+    if field.required:
+        return "required"
+    if field.default is UNSET or field.default is NODEFAULT:
+        made = field.default_factory() if field.default_factory is not NODEFAULT else UNSET
+        return "none" if made is UNSET or not made else _code(made)
+    if isinstance(field.default, bool):
+        return _code(str(field.default).lower())
+    return _code(field.default) if field.default != "" else "none"
+
+
+def _description(declared: inspect.Type) -> str:
+    while isinstance(declared, inspect.Metadata):
+        found = (declared.extra_json_schema or {}).get("description")
+        if found and not _is_plain_expression(declared):
+            return str(found)
+        declared = declared.type
+    return ""
+
+
+def _is_plain_expression(declared: inspect.Metadata) -> bool:
+    words = grammar.Expression.__metadata__[0].description  # type: ignore[attr-defined]
+    return bool((declared.extra_json_schema or {}).get("description") == words)
+
+
+def _keys(name: str) -> str:
+    declared = inspect.type_info(_STRUCTS[name])
+    assert isinstance(declared, inspect.StructType)
+    described = any(_description(field.type) for field in declared.fields)
+    rows = []
+    if declared.tag is not None:
+        extra = ["Which scheme."] if described else []
+        rows.append((_code(declared.tag_field), _code(declared.tag), "required", *extra))
+    for field in declared.fields:
+        extra = [_description(field.type)] if described else []
+        rows.append((_code(field.encode_name), _takes(field.type), _default(field), *extra))
+    return table(("key", "takes", "default", *(["meaning"] if described else [])), rows)
+
+
+_STRUCTS: Mapping[str, type] = {
+    "mapping": grammar.Mapping,
+    "rule": grammar.Rule,
+    "field": grammar.MappedField,
+    "secret": SecretReference,
+    "model": grammar.Model,
+    "model-field": grammar.ModelField,
+    "metric": grammar.Metric,
+    "case-file": cases.CaseFile,
+    "case": cases.Case,
+    "expectation": cases.Expectation,
+}
+
+
+def _schemes() -> str:
+    blocks = []
+    for cls in Scheme.__args__:
+        declared = inspect.type_info(cls)
+        assert isinstance(declared, inspect.StructType)
+        words = ast.get_docstring(_class(authentication.__file__, cls.__name__)) or ""
+        blocks.append(f"### `{declared.tag}`\n\n{words}\n\n{_scheme_keys(declared)}")
+    return "\n\n".join(blocks)
+
+
+def _scheme_keys(declared: inspect.StructType) -> str:
+    rows = [(_code("scheme"), _code(declared.tag), "required")]
+    rows += [
+        (_code(field.encode_name), _takes(field.type), _default(field)) for field in declared.fields
+    ]
+    return table(("key", "takes", "default"), rows)
+
+
+def _class(file: str | None, name: str) -> ast.ClassDef:
+    tree = ast.parse(Path(str(file)).read_text(encoding="utf-8"))
+    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def _functions(which: str) -> str:
+    ours = functions.ARITIES.keys() - standard.Functions.FUNCTION_TABLE.keys()
+    names = sorted(ours if which == "added" else functions.ARITIES.keys() - ours)
+    return table(
+        ("function", "arguments"),
+        [(_code(f"{name}()"), str(functions.ARITIES[name])) for name in names],
+    )
+
+
+# Field types
+
+
+_TRIED: Mapping[FieldType, tuple[Any, ...]] = {
+    FieldType.APP: ("octo/shop", " shop ", 42, "", ["shop"]),
+    FieldType.TEXT: ("OPS-7", 7, True, "two\nlines"),
+    FieldType.NAMESPACE: ("prod-eu", "n" * 64),
+    FieldType.CHOICE: ("created", "Created"),
+    FieldType.GIT_SHA: ("4F1C0FF", "4f1c0ffee0ddba11c0ffee0ddba11c0ffee0ddba", "main", 4100000),
+    FieldType.IMAGE_DIGEST: ("sha256:" + "AB" * 32, "shop:latest"),
+    FieldType.NUMBER: (0.995, "12.50", "1e3", "12 %", True),
+    FieldType.TIMESTAMP: (
+        "2026-01-31T09:30:00Z",
+        "2026-01-31T10:30:00.250+01:00",
+        "2026-01-31 09:30:00 UTC",
+        "2026-01-31T01:30:00.000-0800",
+        1769851800,
+        "1769851800",
+        1769851800.25,
+        1769851800250,
+        1769851800250000,
+        "2026-01-31T09:30:00",
+        "2026-01-31",
+        "31/01/2026 09:30",
+        1769,
+    ),
+    FieldType.URL: ("https://git.example/shop/commit/4f1c0ff", "git.example/shop"),
+}
+
+
+def _field_types() -> str:
+    rows = []
+    for kind in FieldType:
+        read = fieldtype.reader(kind, None, ("created", "resolved"))
+        for tried in _TRIED[kind]:
+            try:
+                became = _code(_short(read(tried, None)))
+            except FieldError as error:
+                became = f"refused: {_shortened(str(error))}"
+            rows.append((_code(kind), _code(_short(tried)), became))
+    return table(("type", "from the payload", "becomes"), rows)
+
+
+def _short(value: Any) -> str:
+    text = repr(value).replace("'", '"') if not isinstance(value, bool) else str(value).lower()
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
+    return re.sub(r"(\w{10})\w{40,}(\w{4})", r"\1…\2", text)
+
+
+# Bundled files
+
+
+@cache
+def mapping(source: str) -> tuple[grammar.Mapping, str]:
+    """A bundled mapping as its author wrote it, and its text."""
+    path = library.bundled("mappings") / f"{source}.yaml"
+    text = path.read_text(encoding="utf-8")
+    node, _ = document.parse(path.name, text)
+    assert node is not None
+    return shape.read(node, grammar.Mapping)[0], text
+
+
+@cache
+def model(kind: str) -> grammar.Model:
+    """A bundled model as its author wrote it."""
+    path = library.bundled("schemas") / f"{kind}.yaml"
+    node, _ = document.parse(path.name, path.read_text(encoding="utf-8"))
+    assert node is not None
+    return shape.read(node, grammar.Model)[0]
+
+
+def _sources() -> str:
+    rows = []
+    for source in SOURCES:
+        written, _ = mapping(source)
+        kinds = dict.fromkeys(rule.emit for rule in written.rules)
+        params = ", ".join(_code(name) for name in written.params) or "none"
+        rows.append(
+            (
+                _code(source),
+                _authentication(written),
+                _code(_secret(written)),
+                ", ".join(_code(kind) for kind in kinds),
+                params,
+            )
+        )
+    return table(("source", "authentication", "secret", "kinds", "params"), rows)
+
+
+def _authentication(written: grammar.Mapping) -> str:
+    scheme = written.authenticate
+    assert not isinstance(scheme, str)
+    header = getattr(scheme, "header", "Authorization")
+    tag = type(scheme).__struct_config__.tag
+    return f"{_code(tag)} in {_code(header)}"
+
+
+def _secret(written: grammar.Mapping) -> str:
+    scheme = written.authenticate
+    assert not isinstance(scheme, str)
+    assert isinstance(scheme.secret, SecretReference)
+    return scheme.secret.env
+
+
+def _rules(source: str) -> str:
+    written, _ = mapping(source)
+    rows = []
+    for rule in written.rules:
+        for index, (name, field) in enumerate(rule.fields.items()):
+            value = field if isinstance(field, str) else field.value
+            first = (rule.name, _code(rule.emit)) if index == 0 else ("", "")
+            rows.append((*first, _code(name), _code(" ".join(value.split()))))
+    return table(("rule", "kind", "field", "expression"), rows)
+
+
+def _params(source: str) -> str:
+    written, text = mapping(source)
+    rows = []
+    for name, default in written.params.items():
+        comment = re.search(rf"((?:^  #[^\n]*\n)+)  {name}:", text, re.MULTILINE)
+        words = re.sub(r"^\s*# ?", "", comment[1], flags=re.MULTILINE) if comment else ""
+        variable = f"{source.upper().replace('-', '_')}_PARAM_{name.upper()}"
+        rows.append((_code(name), _code(variable), _shown(default), words))
+    return table(("param", "variable", "default", "meaning"), rows)
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, list):
+        return ", ".join(_code(one) for one in default) or "an empty list"
+    return _code(default)
+
+
+def _kinds() -> str:
+    rows = []
+    for kind in KINDS:
+        written = model(kind)
+        for index, (name, field) in enumerate(written.fields.items()):
+            first = (_code(kind), written.title) if index == 0 else ("", "")
+            need = "required" if field.required else "optional"
+            if any(name in group for group in written.require_one_of):
+                need = "one of " + ", ".join(
+                    _code(one) for group in written.require_one_of for one in group
+                )
+            limits = ": " + ", ".join(map(_code, field.choices)) if field.choices else ""
+            rows.append((*first, _code(name), _code(field.type) + limits, need, field.description))
+    return table(("kind", "what it is", "field", "type", "needed", "meaning"), rows)
+
+
+def _metrics() -> str:
+    rows = []
+    for kind in KINDS:
+        for metric in model(kind).metrics:
+            when = " and ".join(f"{_code(name)} is {_code(v)}" for name, v in metric.when.items())
+            rows.append(
+                (
+                    _code(metric.name),
+                    ", ".join(map(_code, metric.labels)),
+                    _code(kind) + (f" where {when}" if when else ""),
+                    metric.help,
+                )
+            )
+    return table(("metric", "labels", "fed by", "help"), rows)
+
+
+def _own_metrics() -> str:
+    telemetry = Telemetry("0")
+    collectors = telemetry._registry._collector_to_names
+    rows = []
+    for collector in collectors:
+        labels = ", ".join(_code(name) for name in getattr(collector, "_labelnames", ()))
+        for family in collector.collect():
+            name = family.name + ("_total" if family.type == "counter" else "")
+            rows.append((_code(name), family.type, labels or "none", family.documentation))
+    return table(("metric", "type", "labels", "meaning"), rows)
+
+
+# Modules
+
+
+def _modules() -> str:
+    package = ROOT / "gateway"
+    rows = []
+    for path in sorted(package.rglob("*.py"), key=lambda path: (str(path.parent), path.name)):
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith("gateway/bundled/"):
+            continue
+        words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        if not words:
+            continue
+        rows.append((_code(name), " ".join(words.split("\n\n")[0].split())))
+    return table(("module", "what it does"), rows)
+
+
+PARTS: Mapping[str, Callable[..., str]] = {
+    "settings": _settings,
+    "commands": _commands,
+    "arguments": _arguments,
+    "keys": _keys,
+    "schemes": _schemes,
+    "functions": _functions,
+    "field-types": _field_types,
+    "sources": _sources,
+    "rules": _rules,
+    "params": _params,
+    "kinds": _kinds,
+    "metrics": _metrics,
+    "own-metrics": _own_metrics,
+    "modules": _modules,
+}
