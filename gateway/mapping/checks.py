@@ -87,7 +87,7 @@ def wrong_arity(view: MappingView) -> Findings:
             arity = functions.ARITIES.get(call.name)
             if arity is None:
                 continue
-            if call.arguments < arity.least or (arity.most or call.arguments) < call.arguments:
+            if not arity.takes(call.arguments):
                 span = view.places.within(path, call.offset, len(call.name))
                 noun = "argument" if str(arity) == "1" else "arguments"
                 message = f"`{call.name}()` takes {arity} {noun}, not {call.arguments}"

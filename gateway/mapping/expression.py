@@ -6,17 +6,15 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
-import jmespath
 from jmespath import exceptions, lexer, parser
 from msgspec import Struct
 
-from gateway.mapping import functions
+from gateway.mapping import closures
 
 MAX_LENGTH = 2_000
 """Characters of one expression; also bounds the depth that the parser's recursion can reach."""
 
 Evaluate = Callable[[Mapping[str, Any]], Any]
-_OPTIONS = jmespath.Options(custom_functions=functions.LIBRARY)
 
 
 class _Parser(parser.Parser):
@@ -100,9 +98,6 @@ def parse(text: str) -> Expression:
     except RecursionError:
         raise ExpressionError("nested too deeply", 0) from None
 
-    def evaluate(scope: Mapping[str, Any]) -> Any:
-        return compiled.search(scope, options=_OPTIONS)
-
     roots: list[Use] = []
     members: list[tuple[str, Use]] = []
     calls: list[Call] = []
@@ -121,7 +116,7 @@ def parse(text: str) -> Expression:
                 zero_step = True
     return Expression(
         text=text,
-        evaluate=evaluate,
+        evaluate=closures.closure(compiled.parsed),
         roots=tuple(roots),
         members=tuple(members),
         calls=tuple(calls),

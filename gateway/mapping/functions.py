@@ -4,6 +4,7 @@ The string functions carry the names and signatures of the JMESPath community's 
 `overlap` is our own, because a filter cannot see `params`.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jmespath import functions
@@ -91,6 +92,9 @@ class Arity(NamedTuple):
     least: int
     most: int | None
 
+    def takes(self, count: int) -> bool:
+        return self.least <= count and (self.most is None or count <= self.most)
+
     def __str__(self) -> str:
         if self.most is None:
             return f"at least {self.least}"
@@ -104,6 +108,43 @@ def _arity(signature: tuple[dict[str, Any], ...]) -> Arity:
     least = sum(1 for argument in signature if not argument.get("optional"))
     variadic = bool(signature) and bool(signature[-1].get("variadic"))
     return Arity(least, None if variadic else len(signature))
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+
+def direct(name: str, count: int) -> Callable[..., Any] | None:
+    """A function whose argument types are checked by identity, for a call with `count` arguments;
+    None where its signature needs the package's own checks. What does not fit goes to those checks
+    too, which then say what is wrong."""
+    entry = LIBRARY.FUNCTION_TABLE.get(name)
+    if entry is None or not ARITIES[name].takes(count):
+        return None
+    signature: tuple[dict[str, Any], ...] = entry["signature"]
+    if signature and signature[-1].get("variadic"):
+        signature = (*signature[:-1], *(signature[-1],) * (count - len(signature) + 1))
+    allowed: list[frozenset[type] | None] = []
+    for argument in signature[:count]:
+        if any(word not in _TYPES for word in argument["types"]):
+            return None
+        found = frozenset(one for word in argument["types"] for one in _TYPES[word])
+        allowed.append(found or None)
+    function: Callable[..., Any] = entry["function"]
+
+    def call(*arguments: Any) -> Any:
+        for argument, types in zip(arguments, allowed, strict=True):
+            if types is not None and type(argument) not in types:
+                return LIBRARY.call_function(name, list(arguments))
+        return function(LIBRARY, *arguments)
+
+    return call
 
 
 ARITIES: dict[str, Arity] = {
