@@ -49,7 +49,7 @@ def test_the_terminal_says_what_is_served_and_what_to_try(tmp_path: Path) -> Non
         assert f"http://127.0.0.1:{gateway.public}/hooks/github" in output
         assert f"http://127.0.0.1:{gateway.internal}/metrics" in output
         assert "gitlab   not served: set GITLAB_WEBHOOK_SECRET" in output
-        assert f"gateway send github --url http://127.0.0.1:{gateway.public}" in output
+        assert f"python -m gateway send github --url http://127.0.0.1:{gateway.public}" in output
         assert GITHUB_SECRET not in output
         assert gateway.counter('gateway_source_live{source="github"}') == 1
         assert gateway.counter('gateway_source_live{source="gitlab"}') == 0
@@ -284,7 +284,7 @@ def test_send_signs_a_file_of_one_s_own(shared_gateway: Gateway, tmp_path: Path)
     ("arguments", "words"),
     [
         (["githbu"], "there is no source `githbu`; did you mean `github`?"),
-        (["github", "--case", "nothing like it"], "no sample's name holds"),
+        (["github", "--case", "nothing like it"], "no case's name holds"),
         (["github", "nowhere.json"], "cannot read nowhere.json"),
         (["github", "--url", "ftp://x"], "expected http://host:port"),
         (["github", "-H", "no colon"], "expected NAME:VALUE"),
@@ -325,7 +325,7 @@ def test_every_command_has_help(tmp_path: Path) -> None:
         assert option.variable in served
 
 
-@pytest.mark.parametrize("kind", ["mapping", "model"])
+@pytest.mark.parametrize("kind", ["mapping", "model", "test"])
 def test_the_committed_schemas_are_the_generated_ones(kind: str) -> None:
     """`UPDATE_GOLDEN=1` writes them anew."""
     path = ROOT / "schemas" / f"{kind}.schema.json"

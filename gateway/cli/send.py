@@ -14,6 +14,7 @@ from msgspec import Struct
 from gateway import report, settings
 from gateway.authentication import Authentication
 from gateway.cli import wiring
+from gateway.delivery import Reason
 from gateway.diagnostic import did_you_mean, has_errors
 from gateway.mapping import cases, library
 from gateway.settings import SettingsError
@@ -40,7 +41,10 @@ def define(parser: argparse.ArgumentParser) -> None:
         help="a file with the body, `-` for standard input; the source's own samples where left out",
     )
     parser.add_argument(
-        "--case", metavar="NAME", help="only the sample of this name, or those whose names hold it"
+        "--case", metavar="NAME", help="only the case of this name, or those whose names hold it"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="all cases of the source, not only its samples"
     )
     parser.add_argument(
         "-H",
@@ -121,17 +125,15 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
     paths = [folder / name for folder in (*folders, library.bundled("mappings"))]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        raise SettingsError(f"there are no samples of `{options.source}`; name a PAYLOAD")
+        raise SettingsError(f"there are no cases of `{options.source}`; name a PAYLOAD")
     text = path.read_text(encoding="utf-8")
     read, findings = cases.read(str(path), text)
     if read is None:
         raise SettingsError(report.render(findings, {str(path): text}, 1))
-    chosen = [case for case in read.cases if case.name == options.case] or [
-        case for case in read.cases if (options.case or "") in case.name
-    ]
+    chosen = _chosen(read.cases, options)
     if not chosen:
         mend = did_you_mean(options.case, [case.name for case in read.cases])
-        raise SettingsError(f"no sample's name holds `{options.case}`; {mend}")
+        raise SettingsError(f"no case's name holds `{options.case}`; {mend}")
     json = {"Content-Type": "application/json"}
     return [
         Sample(
@@ -142,6 +144,14 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
         )
         for case in chosen
     ]
+
+
+def _chosen(known: list[cases.Case], options: argparse.Namespace) -> list[cases.Case]:
+    if options.case is not None:
+        exact = [case for case in known if case.name == options.case]
+        return exact or [case for case in known if options.case in case.name]
+    samples = [case for case in known if case.sample]
+    return known if options.all or not samples else samples
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -192,7 +202,6 @@ def _told(status: int, text: bytes) -> str:
     events = document.get("events")
     for event in events if isinstance(events, list) else []:
         lines.append("  " + " ".join(f"{name}={value}" for name, value in event.items()))
-    reasons = document.get("reasons")
-    for reason in reasons if isinstance(reasons, list) else []:
-        lines.append("  " + " ".join(f"{value}" for value in reason.values()))
+    reasons = msgspec.convert(document.get("reasons", []), list[Reason])
+    lines += [f"  {reason}" for reason in reasons]
     return "\n  ".join(lines)

@@ -4,8 +4,10 @@ import argparse
 import asyncio
 import logging
 import os
+import shutil
 import socket
 import sys
+from pathlib import Path
 
 import uvloop
 
@@ -158,6 +160,14 @@ def _what_next(settings: Settings, sources: Sources) -> list[str]:
         folder = f" --secrets {settings.secrets}"
     return [
         "  try it, in another terminal",
-        f"    gateway send {name}{url}{folder}",
-        f"    curl -s {settings.internal_listen.url}/metrics | grep _timestamp",
+        f"    {_program()} send {name}{url}{folder}",
+        f"    curl -s {settings.internal_listen.url}/metrics | grep '_timestamp{{'",
     ]
+
+
+def _program() -> str:
+    """The command as it was typed, where that works in this folder again."""
+    typed = sys.argv[0]
+    if Path(typed).name == "__main__.py":
+        return "python -m gateway"
+    return "gateway" if shutil.which("gateway") == typed else typed

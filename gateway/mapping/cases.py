@@ -34,6 +34,13 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=120, description="A sentence.")]
     payload: Annotated[Any, Meta(description="The body.")]
     expect: Annotated[Expectation, Meta(description="What must come out.")]
+    sample: Annotated[
+        bool,
+        Meta(
+            description="Whether `gateway send SOURCE` posts it; where no case is a sample, it posts "
+            "them all."
+        ),
+    ] = False
     headers: Annotated[
         dict[str, str], Meta(description="Headers to send, besides those that sign.")
     ] = {}
