@@ -13,6 +13,7 @@ from gateway.settings import SettingsError
 COMMANDS = {
     "serve": "receive webhooks and show series to Prometheus",
     "check": "lint mappings and models",
+    "test": "run the cases beside mappings",
     "send": "sign a sample delivery as its vendor would, and post it",
     "schema": "print the JSON Schema of mapping or model files, for editors",
 }

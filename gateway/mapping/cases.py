@@ -7,6 +7,10 @@ from msgspec import Meta, Struct
 
 from gateway.diagnostic import Diagnostic
 from gateway.mapping import document, shape
+from gateway.mapping.grammar import ParameterValue
+
+FROZEN = 1_893_456_000.0
+"""2030-01-01T00:00:00Z, when a case is received unless it says otherwise: so no case ages."""
 
 
 class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,8 +19,9 @@ class Expectation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     outcome: Annotated[
         str,
         Meta(
-            pattern="^(accepted|ignored|dead_lettered|rejected)$",
-            description="What becomes of the delivery.",
+            pattern="^(accepted|ignored|dead_lettered|rejected|unauthorized)$",
+            description="What becomes of the delivery; `unauthorized` where its headers do not prove "
+            "its sender.",
         ),
     ]
     events: Annotated[
@@ -34,6 +39,13 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=120, description="A sentence.")]
     payload: Annotated[Any, Meta(description="The body.")]
     expect: Annotated[Expectation, Meta(description="What must come out.")]
+    params: Annotated[
+        dict[str, ParameterValue], Meta(description="Params of the mapping that this case sets.")
+    ] = {}
+    received_at: Annotated[
+        float,
+        Meta(description="When it is received, in epoch seconds; the clock stands still."),
+    ] = FROZEN
     sample: Annotated[
         bool,
         Meta(
@@ -42,7 +54,11 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = False
     headers: Annotated[
-        dict[str, str], Meta(description="Headers to send, besides those that sign.")
+        dict[str, str],
+        Meta(
+            description="Headers to send, besides those that sign; one of the same name replaces the "
+            "signature."
+        ),
     ] = {}
 
     def body(self) -> bytes:

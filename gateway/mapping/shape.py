@@ -171,7 +171,9 @@ class _Reader:
                     self.findings.append(Diagnostic(node.span, "wrong-value", problem))
                     return expected.ge or 0
                 return value
-            case inspect.FloatType() if isinstance(value, int | float):
+            case inspect.FloatType() if isinstance(value, int | float) and not isinstance(
+                value, bool
+            ):
                 return value
             case inspect.LiteralType() | inspect.EnumType():
                 choices = _choices(expected)
