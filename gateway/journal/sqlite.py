@@ -281,21 +281,33 @@ def _locked(path: Path) -> IO[bytes]:
 def _opened(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2)
-        # First of all: nothing is written into a file that is not ours.
-        tables = _recognised(connection, path)
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        connection.execute("PRAGMA synchronous = FULL")
-        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-        if mode != "wal" or synchronous != 2:
-            raise JournalError(f"the journal {path} cannot be made durable on this file system")
-        if not tables:
-            connection.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
-                f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
-        return connection
     except sqlite3.Error as error:
         raise JournalError(f"cannot open the journal {path}: {error}") from error
+    try:
+        _prepare(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise JournalError(f"cannot open the journal {path}: {error}") from error
+    except JournalError:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Makes the file a durable journal, once it is known to be one or to be new."""
+    # First of all: nothing is written into a file that is not ours.
+    tables = _recognised(connection, path)
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    connection.execute("PRAGMA synchronous = FULL")
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    if mode != "wal" or synchronous != 2:
+        raise JournalError(f"the journal {path} cannot be made durable on this file system")
+    if not tables:
+        connection.executescript(
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
 
 
 def _recognised(connection: sqlite3.Connection, path: Path) -> int:
