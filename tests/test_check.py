@@ -333,3 +333,15 @@ def test_a_hostile_file_is_reported_and_the_command_ends(name: str, tmp_path: Pa
     process = run_cli("check", "--format=concise", str(path))
     assert (process.returncode, process.stderr) == (1, "")
     assert f"error[{expected}]" in process.stdout
+
+
+def test_the_readme_shows_what_check_says(tmp_path: Path) -> None:
+    """Its mapping has no problem; misspelled as shown, it gets the report that is shown."""
+    readme = (ROOT / "README.md").read_text()
+    mapping = readme.partition("```yaml\n")[2].partition("```")[0]
+    report = readme.partition("```\nshop.yaml")[2].partition("```")[0]
+    (tmp_path / "shop.yaml").write_text(mapping)
+    assert run_cli("check", "shop.yaml", cwd=tmp_path).stdout == "no problems in 1 file\n"
+    (tmp_path / "shop.yaml").write_text(mapping.replace("when: body.", "when: bdoy."))
+    done = run_cli("check", "shop.yaml", cwd=tmp_path)
+    assert done.stdout == f"shop.yaml{report}\n1 error in 1 file\n"

@@ -74,14 +74,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         help="mappings on top of the bundled ones, as for serve, with their cases beside them; "
         "repeatable",
     )
-    parser.add_argument(
-        "--schemas",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="models on top of the bundled ones, as for serve; repeatable",
-    )
+    wiring.define_schemas(parser)
     parser.set_defaults(run=run)
 
 

@@ -43,14 +43,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         help="folders of mappings with their cases, or `*.test.yaml` files; the bundled ones where "
         "none is given",
     )
-    parser.add_argument(
-        "--schemas",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="models on top of the bundled ones, as for serve; repeatable",
-    )
+    wiring.define_schemas(parser)
     parser.add_argument(
         "--min-coverage",
         default="0",

@@ -1,5 +1,6 @@
-"""What `serve` and `send` make of files, secrets and the environment: models and live sources."""
+"""What the commands make of files, secrets and the environment: models, mappings, live sources."""
 
+import argparse
 import os
 import secrets as randomness
 from collections.abc import Iterable, Mapping
@@ -49,6 +50,18 @@ class Sources(Struct, frozen=True):
     live: Mapping[str, Source]
     missing: tuple[Missing, ...]
     diagnostics: tuple[Diagnostic, ...]
+
+
+def define_schemas(parser: argparse.ArgumentParser) -> None:
+    """The flag of the commands that compile mappings and do not serve them."""
+    parser.add_argument(
+        "--schemas",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="models on top of the bundled ones, as for serve; repeatable",
+    )
 
 
 def load(paths: Iterable[Path]) -> Library:

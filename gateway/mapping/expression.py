@@ -28,8 +28,9 @@ class _Parser(parser.Parser):
     # Its own: the package's holds trees of the other reading.
     _CACHE: ClassVar[dict[str, Any]] = {}
 
+    # The stubs know none of the methods that a parser is made of.
     def _token_nud_unquoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
-        field: dict[str, Any] = super()._token_nud_unquoted_identifier(token)  # type: ignore[misc]  # Not in the stubs.
+        field: dict[str, Any] = super()._token_nud_unquoted_identifier(token)  # type: ignore[misc]
         return {**field, "start": token["start"]}
 
     def _token_nud_quoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
