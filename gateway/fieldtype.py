@@ -80,13 +80,25 @@ def _text(raw: Any) -> str:
     return raw
 
 
+def _validator(constraint: Meta) -> Callable[[str], str]:
+    """A check of text, raising msgspec's ValidationError. It is a struct of one member, because
+    msgspec takes apart any other type anew at every use."""
+    struct = msgspec.defstruct("Text", [("text", Annotated[str, constraint])])
+
+    def valid(text: str) -> str:
+        msgspec.convert({"text": text}, struct)
+        return text
+
+    return valid
+
+
 def _words(max_length: int) -> Read:
-    constraint = Annotated[str, Meta(min_length=1, max_length=max_length, pattern=_NO_CONTROLS)]
+    valid = _validator(Meta(min_length=1, max_length=max_length, pattern=_NO_CONTROLS))
 
     def read(raw: Any, _offset: timezone | None) -> FieldValue:
         text = _text(raw).strip()
         try:
-            return msgspec.convert(text, constraint)
+            return valid(text)
         except msgspec.ValidationError:
             raise FieldError(_words_problem(text, max_length)) from None
 
@@ -102,12 +114,12 @@ def _words_problem(text: str, max_length: int) -> str:
 
 
 def _pattern(pattern: str, description: str) -> Read:
-    constraint = Annotated[str, Meta(pattern=pattern)]
+    valid = _validator(Meta(pattern=pattern))
 
     def read(raw: Any, _offset: timezone | None) -> FieldValue:
         if isinstance(raw, str):
             try:
-                return msgspec.convert(raw.strip(), constraint)
+                return valid(raw.strip())
             except msgspec.ValidationError:
                 pass
         raise FieldError(f"expected {description}, got {_shown(raw)}")
