@@ -119,8 +119,6 @@ class StandardWebhooks(
 
 
 Scheme = Hmac | Token | Bearer | Basic | StandardWebhooks
-OPEN = "none"
-"""What a mapping says in so many words to be served without authentication."""
 
 
 class Authentication(Struct, frozen=True, kw_only=True):

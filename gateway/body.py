@@ -28,12 +28,17 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def is_readable(content_type: str) -> bool:
-    """Whether a body of this content type can be read; a missing type counts as JSON."""
+def is_json(content_type: str) -> bool:
+    """Whether a content type says JSON, by any of its names; a missing type counts as JSON."""
     kind = media_type(content_type)
-    return kind in ("", "application/json", FORM) or (
+    return kind in ("", "application/json") or (
         kind.startswith("application/") and kind.endswith("+json")
     )
+
+
+def is_readable(content_type: str) -> bool:
+    """Whether a body of this content type can be read."""
+    return is_json(content_type) or media_type(content_type) == FORM
 
 
 def read(body: bytes, content_type: str) -> Any:

@@ -22,6 +22,7 @@ from gateway.event import Event
 from gateway.model import Model
 
 Evaluate = Callable[[Mapping[str, Any]], Any]
+Condition = Callable[[Mapping[str, Any]], bool]
 Scope = dict[str, Any]
 
 MAX_EVENTS = 10_000
@@ -34,7 +35,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     name: str
     model: Model
-    when: Evaluate | None
+    when: Condition | None
     when_each: bool
     each: Evaluate | None
     fields: Mapping[str, Evaluate]
@@ -131,12 +132,7 @@ def _items(rule: Rule, scope: Scope) -> Iterator[Scope]:
 
 
 def _holds(rule: Rule, scope: Scope) -> bool:
-    return rule.when is None or _is_true(_evaluate(rule.when, scope))
-
-
-def _is_true(value: Any) -> bool:
-    # JMESPath's own truth: empty text, lists and objects are false, the number 0 is true.
-    return not (value is None or value is False or value in ("", [], {}))
+    return rule.when is None or bool(_evaluate(rule.when, scope))
 
 
 def _event(rule: Rule, scope: Scope) -> Event | list[Reason]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jmespath import functions as standard
-from msgspec import NODEFAULT, UNSET, inspect
+from msgspec import NODEFAULT, UNSET, Meta, inspect
 
 from gateway import authentication, fieldtype
 from gateway.authentication import Scheme, SecretReference
@@ -141,8 +141,12 @@ def _bare(declared: inspect.Type) -> inspect.Type:
     return declared
 
 
+# An annotated type carries its metadata in an attribute that type checkers do not know.
+_EXPRESSION: Meta = grammar.Expression.__metadata__[0]  # type: ignore[attr-defined]
+
+
 def _is_expression(declared: inspect.Type) -> bool:
-    examples = grammar.Expression.__metadata__[0].examples  # type: ignore[attr-defined]
+    examples = _EXPRESSION.examples
     while isinstance(declared, inspect.Metadata):
         if (declared.extra_json_schema or {}).get("examples") == examples:
             return True
@@ -232,7 +236,7 @@ def _description(declared: inspect.Type) -> str:
 
 
 def _is_plain_expression(declared: inspect.Metadata) -> bool:
-    words = grammar.Expression.__metadata__[0].description  # type: ignore[attr-defined]
+    words = _EXPRESSION.description
     return bool((declared.extra_json_schema or {}).get("description") == words)
 
 

@@ -16,7 +16,7 @@ from litestar.types import HTTPScope, Receive, Send
 from gateway.app import http
 from gateway.app.edge import Edge
 from gateway.app.http import Disconnected, Refused
-from gateway.body import media_type
+from gateway.body import is_json
 from gateway.delivery import Verdict
 from gateway.pipeline import Source
 
@@ -129,12 +129,9 @@ def _check_request(headers: http.RawHeaders, raw: bytes) -> None:
 
 
 def _body_problem(headers: http.RawHeaders, raw: bytes) -> dict[str, Any] | None:
-    kind = media_type((http.header(headers, b"content-type") or b"").decode("latin-1"))
-    is_json = kind in ("", "application/json") or (
-        kind.startswith("application/") and kind.endswith("+json")
-    )
+    content_type = (http.header(headers, b"content-type") or b"").decode("latin-1")
     value: Any = "" if raw else None
-    if raw and is_json:
+    if raw and is_json(content_type):
         try:
             # The standard library's parser, because its messages are part of the answer.
             value = json.loads(raw)

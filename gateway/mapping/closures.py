@@ -25,6 +25,11 @@ def is_false(value: Any) -> bool:
     return value is None or value is False or value in ("", [], {})
 
 
+def condition(evaluate: Closure) -> Callable[[Any], bool]:
+    """Whether what an expression finds counts as true."""
+    return lambda value: not is_false(evaluate(value))
+
+
 class _Expression:
     """A reference to an expression, as functions such as `sort_by` take it. The package tells it by
     the name of its class."""

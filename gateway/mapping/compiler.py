@@ -7,7 +7,7 @@ from msgspec import Struct, UnsetType
 
 from gateway import authentication, fieldtype, model, plan
 from gateway.diagnostic import Diagnostic, Span, did_you_mean, has_errors
-from gateway.mapping import checks, document, expression, grammar, shape
+from gateway.mapping import checks, closures, document, expression, grammar, shape
 from gateway.mapping.document import Node, Scalar, Table
 from gateway.mapping.document import Sequence as ListNode
 from gateway.mapping.expression import Expression, ExpressionError
@@ -358,7 +358,7 @@ def _rule(
     return plan.Rule(
         name=rule.name,
         model=kind,
-        when=when.evaluate if when else None,
+        when=closures.condition(when.evaluate) if when else None,
         when_each=when is not None and each is not None and when.reads("each"),
         each=each.evaluate if each else None,
         fields=fields,

@@ -30,15 +30,15 @@ class _Parser(parser.Parser):
 
     # The stubs know none of the methods that a parser is made of.
     def _token_nud_unquoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
-        field: dict[str, Any] = super()._token_nud_unquoted_identifier(token)  # type: ignore[misc]
+        field: dict[str, Any] = super()._token_nud_unquoted_identifier(token)  # type: ignore[misc]  # See above.
         return {**field, "start": token["start"]}
 
     def _token_nud_quoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
-        field: dict[str, Any] = super()._token_nud_quoted_identifier(token)  # type: ignore[misc]
+        field: dict[str, Any] = super()._token_nud_quoted_identifier(token)  # type: ignore[misc]  # See above.
         return {**field, "start": token["start"]}
 
     def _token_led_lparen(self, left: Mapping[str, Any]) -> dict[str, Any]:
-        call: dict[str, Any] = super()._token_led_lparen(left)  # type: ignore[misc]
+        call: dict[str, Any] = super()._token_led_lparen(left)  # type: ignore[misc]  # See above.
         return {**call, "start": left["start"]}
 
 
