@@ -2,10 +2,14 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+
+Decode = Callable[[bytes], Any]
+"""Makes a JSON value of bytes. Raises what `msgspec.json.decode` does."""
 
 FORM = "application/x-www-form-urlencoded"
 _PAYLOAD_FIELD = "payload"
@@ -41,15 +45,15 @@ def is_readable(content_type: str) -> bool:
     return is_json(content_type) or media_type(content_type) == FORM
 
 
-def read(body: bytes, content_type: str) -> Any:
-    """The JSON value of a body, or of the `payload` field of a form.
+def read(body: bytes, content_type: str, decode: Decode = msgspec.json.decode) -> Any:
+    """The JSON value of a body, or of the `payload` field of a form, as far as `decode` builds it.
 
     Raises NotJSON, also for NaN, lone surrogates, invalid UTF-8 and nesting too deep to read.
     """
     if media_type(content_type) == FORM:
         body = _form_payload(body)
     try:
-        return msgspec.json.decode(body)
+        return decode(body)
     except RecursionError:
         raise NotJSON("nested too deeply", *_position(body, _deepest(body))) from None
     except UnicodeDecodeError as error:

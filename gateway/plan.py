@@ -43,7 +43,8 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """A mapping ready to run. `read_headers` are the header names that its expressions read."""
+    """A mapping ready to run. `read_headers` are the header names that its expressions read, and
+    `decode` builds as much of a payload as they do."""
 
     source: str
     title: str
@@ -53,6 +54,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     event: Evaluate | None
     on_invalid: Literal["keep", "reject"]
     read_headers: frozenset[str]
+    decode: body.Decode
 
     def read(self, delivery: Delivery) -> Reading:
         """What the delivery means. Never fails: what cannot be read is an outcome too."""
@@ -66,7 +68,8 @@ class Plan(Struct, frozen=True, kw_only=True):
             "received_at": delivery.received_at,
         }
         try:
-            scope["body"] = body.read(delivery.body, delivery.headers.get("content-type", ""))
+            content_type = delivery.headers.get("content-type", "")
+            scope["body"] = body.read(delivery.body, content_type, self.decode)
         except body.NotJSON as error:
             outcome: Outcome = Malformed(error.message, error.line, error.column)
             return self._reading(scope, outcome)

@@ -1,79 +1,17 @@
 """Compiled expressions mean what the package's interpreter means, on any expression and document."""
 
-import os
 from typing import Any
 
 import jmespath
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from gateway.mapping import functions
 from gateway.mapping.closures import closure
 from gateway.mapping.expression import ExpressionError, _Parser, parse
-
-EXAMPLES = int(os.environ.get("GATEWAY_TEST_EXAMPLES", "1500"))
-"""Examples of each property; a build server's share by default, more for a thorough run."""
-
-NAMES = st.sampled_from(["a", "b", "c", '"x-y"'])
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers(-3, 3)
-    | st.sampled_from([0.0, 1.0, 2.5, -1.5])
-    | st.sampled_from(["", "a", "b", "ab", "a,b", "1", "é"])
-)
-DOCUMENTS = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["a", "b", "c", "x-y"]), inner, max_size=4)
-    ),
-    max_leaves=20,
-)
-LITERALS = st.sampled_from(
-    ["'a'", "''", "'a,b'", "`0`", "`1`", "`2.5`", "`true`", "`false`", "`null`", "`[]`", "`{}`",
-     "`[1, 2]`", '`["a", "b"]`', '`{"a": 1}`']
-)  # fmt: skip
+from tests.expressions import DOCUMENTS, EXPRESSIONS, thorough
 
 
-def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    two = st.tuples(inner, inner)
-    comparison = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
-    unary = st.sampled_from(
-        ["abs", "avg", "ceil", "keys", "length", "lower", "max", "min", "reverse", "sort", "sum",
-         "to_array", "to_number", "to_string", "trim", "type", "upper", "values", "not_null", "merge"]
-    )  # fmt: skip
-    binary = st.sampled_from(
-        ["contains", "ends_with", "join", "starts_with", "split", "find_first", "find_last",
-         "overlap", "not_null", "trim_left", "merge"]
-    )  # fmt: skip
-    by = st.sampled_from(["map(&{0}, {1})", "sort_by({1}, &{0})", "max_by({1}, &{0})"])
-    index = st.sampled_from(
-        ["[0]", "[-1]", "[5]", "[]", "[*]", "[1:]", "[::-1]", "[:2]", "[::2]", ".*"]
-    )
-    return st.one_of(
-        st.tuples(inner, NAMES).map("{0[0]}.{0[1]}".format),
-        st.tuples(inner, index).map("{0[0]}{0[1]}".format),
-        two.map("{0[0]} | {0[1]}".format),
-        two.map("{0[0]} && {0[1]}".format),
-        two.map("{0[0]} || {0[1]}".format),
-        inner.map("!{}".format),
-        inner.map("({})".format),
-        st.tuples(inner, comparison, inner).map("{0[0]} {0[1]} {0[2]}".format),
-        two.map("{0[0]}[?{0[1]}]".format),
-        two.map("[{0[0]}, {0[1]}]".format),
-        two.map("{{p: {0[0]}, q: {0[1]}}}".format),
-        st.tuples(unary, inner).map("{0[0]}({0[1]})".format),
-        st.tuples(binary, inner, inner).map("{0[0]}({0[1]}, {0[2]})".format),
-        st.tuples(by, inner, inner).map(lambda parts: parts[0].format(parts[1], parts[2])),
-        st.tuples(inner, inner, inner).map("replace({0[0]}, {0[1]}, {0[2]})".format),
-    )
-
-
-EXPRESSIONS = st.recursive(NAMES | LITERALS | st.just("@"), _compound, max_leaves=8)
-
-
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@thorough
 @given(EXPRESSIONS, DOCUMENTS)
 def test_the_compiled_form_equals_the_interpreter(text: str, document: Any) -> None:
     """The same result, of the same types; or an error from both."""

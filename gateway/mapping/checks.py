@@ -15,6 +15,7 @@ from gateway.event import BUILD, COMMIT, DEPLOYMENT
 from gateway.fieldtype import FieldType, parse_offset
 from gateway.mapping import functions, grammar
 from gateway.mapping.expression import Expression, ExpressionError, Use
+from gateway.mapping.reads import Place
 from gateway.mapping.shape import Path, Places
 
 SCOPE = ("body", "each", "event", "headers", "params", "query", "received_at")
@@ -30,12 +31,13 @@ OWN_PREFIXES = ("gateway_", "python_", "process_")
 
 class MappingView(Struct, frozen=True, kw_only=True):
     """A mapping as the checks see it. `expressions` holds those that parse, `broken` the others;
-    `models` are all known kinds."""
+    `reads` is what they read of their scope, and `models` are all known kinds."""
 
     mapping: grammar.Mapping
     places: Places
     expressions: Mapping[Path, Expression]
     broken: Mapping[Path, ExpressionError]
+    reads: Place
     models: Mapping[str, grammar.Model]
 
 

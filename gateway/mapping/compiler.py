@@ -3,14 +3,24 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timezone
 
-from msgspec import Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from gateway import authentication, fieldtype, model, plan
-from gateway.diagnostic import Diagnostic, Span, did_you_mean, has_errors
-from gateway.mapping import checks, closures, document, expression, grammar, shape
-from gateway.mapping.document import Node, Scalar, Table
-from gateway.mapping.document import Sequence as ListNode
+from gateway.diagnostic import Diagnostic, Span, has_errors
+from gateway.mapping import (
+    checks,
+    closures,
+    document,
+    expression,
+    grammar,
+    inheritance,
+    projection,
+    shape,
+)
+from gateway.mapping.document import Node, Table
 from gateway.mapping.expression import Expression, ExpressionError
+from gateway.mapping.inheritance import Document, Whole, word
+from gateway.mapping.reads import Place, Seen, follow
 from gateway.mapping.shape import Path, Places
 
 
@@ -24,12 +34,18 @@ class SourceFile(Struct, frozen=True):
 
 
 class CompiledMapping(Struct, frozen=True, kw_only=True):
-    """A plan, how its source authenticates (None is open), and where the mapping says so."""
+    """A plan, how its source authenticates (None is open), and where the mapping says so.
+
+    `document` is what it was compiled from, with what it inherits, every part at the place where it
+    was written; `replaces` is the mapping of a lower layer that is not in force because of this one.
+    """
 
     plan: plan.Plan
     scheme: authentication.Scheme | None
     authenticate_at: Span
     layer: int
+    document: Table
+    replaces: Document | None
 
 
 class Compilation(Struct, frozen=True, kw_only=True):
@@ -40,18 +56,11 @@ class Compilation(Struct, frozen=True, kw_only=True):
     diagnostics: Sequence[Diagnostic]
 
 
-class _Parsed(Struct, frozen=True):
-    file: SourceFile
-    node: Table
-    key: str  # The source or kind that it describes, empty where that is not said.
-    place: Span
-
-
 def compile_files(files: Iterable[SourceFile]) -> Compilation:
     """Compiles models first, then the mappings that emit their kinds."""
     findings: list[Diagnostic] = []
-    mapping_files: list[_Parsed] = []
-    model_files: list[_Parsed] = []
+    mapping_files: list[Document] = []
+    model_files: list[Document] = []
     for file in files:
         node, problems = document.parse(file.name, file.text)
         findings += problems
@@ -63,19 +72,16 @@ def compile_files(files: Iterable[SourceFile]) -> Compilation:
     mapping_files = _overridden(mapping_files, "source", findings)
     mappings: dict[str, CompiledMapping] = {}
     for parsed in mapping_files:
-        unresolved: list[Diagnostic] = []
-        merged = _extended(parsed, lower, unresolved, ())
-        findings += unresolved
-        compiled = _compile_mapping(
-            parsed, merged, grammars, models, findings, is_whole=not unresolved
-        )
-        if compiled is not None:
+        whole = inheritance.whole(parsed, lower)
+        findings += whole.findings
+        compiled = _compile_mapping(parsed, whole, lower, grammars, models, findings)
+        if compiled is not None and not has_errors(whole.findings):
             mappings[compiled.plan.source] = compiled
     return Compilation(models=models, mappings=mappings, diagnostics=sorted(set(findings)))
 
 
 def _classify(
-    file: SourceFile, node: Node, mappings: list[_Parsed], models: list[_Parsed]
+    file: SourceFile, node: Node, mappings: list[Document], models: list[Document]
 ) -> list[Diagnostic]:
     """Files the document where it belongs: a mapping has a `source`, a model has a `kind`."""
     if not isinstance(node, Table):
@@ -84,9 +90,9 @@ def _classify(
     source, kind = node.get("source"), node.get("kind")
     is_model = kind is not None and not node.get("rules")
     if is_model or (source is None and node.get("fields") and not node.get("rules")):
-        models.append(_Parsed(file, node, _word(kind), (kind or node).span))
+        models.append(Document(file.name, file.layer, node, word(kind), (kind or node).span))
     elif source is not None or node.get("rules") is not None or node.get("extends") is not None:
-        mappings.append(_Parsed(file, node, _word(source), (source or node).span))
+        mappings.append(Document(file.name, file.layer, node, word(source), (source or node).span))
     else:
         message = "neither a mapping nor a model"
         return [Diagnostic(node.span, "unknown-document", message, _BEGINNINGS)]
@@ -96,34 +102,30 @@ def _classify(
 _BEGINNINGS = "a mapping begins with `source:`, a model with `kind:`"
 
 
-def _word(node: Node | None) -> str:
-    return node.value if isinstance(node, Scalar) and isinstance(node.value, str) else ""
-
-
-def _overridden(files: list[_Parsed], what: str, findings: list[Diagnostic]) -> list[_Parsed]:
+def _overridden(files: list[Document], what: str, findings: list[Diagnostic]) -> list[Document]:
     """The files in force: of one name the highest layer; twice in one layer is a mistake."""
-    chosen: dict[str, _Parsed] = {}
-    nameless: list[_Parsed] = []
+    chosen: dict[str, Document] = {}
+    nameless: list[Document] = []
     for parsed in files:
         if not parsed.key:
             nameless.append(parsed)
             continue
         other = chosen.get(parsed.key)
-        if other is not None and other.file.layer == parsed.file.layer:
-            message = f"the {what} `{parsed.key}` is described in {other.file.name} already"
+        if other is not None and other.layer == parsed.layer:
+            message = f"the {what} `{parsed.key}` is described in {other.file} already"
             mend = f"give each {what} one file"
             findings.append(Diagnostic(parsed.place, f"duplicate-{what}", message, mend))
-        elif other is None or other.file.layer < parsed.file.layer:
+        elif other is None or other.layer < parsed.layer:
             chosen[parsed.key] = parsed
     # Lower layers first: what two files cannot both have is the mistake of the higher one.
-    return [*sorted(chosen.values(), key=lambda parsed: parsed.file.layer), *nameless]
+    return [*sorted(chosen.values(), key=lambda parsed: parsed.layer), *nameless]
 
 
 # Models
 
 
 def _compile_models(
-    files: list[_Parsed], findings: list[Diagnostic]
+    files: list[Document], findings: list[Diagnostic]
 ) -> tuple[dict[str, grammar.Model], dict[str, model.Model]]:
     grammars: dict[str, grammar.Model] = {}
     models: dict[str, model.Model] = {}
@@ -177,110 +179,45 @@ def _model(written: grammar.Model) -> model.Model:
 # Mappings
 
 
-def _extended(
-    parsed: _Parsed, files: list[_Parsed], findings: list[Diagnostic], seen: tuple[str, ...]
-) -> Table:
-    """The document with what it inherits; every part keeps the place where it was written."""
-    extends = parsed.node.get("extends")
-    name = _word(extends)
-    if extends is None or not name:
-        return parsed.node
-    # A source may extend the one of its own name that it overrides, in a lower layer.
-    candidates = [
-        other
-        for other in files
-        if other.key == name
-        and (other.file.layer < parsed.file.layer if name == parsed.key else True)
-    ]
-    if not candidates:
-        known = {other.key for other in files if other.key and other.key != parsed.key}
-        mend = did_you_mean(name, known)
-        message = f"there is no source `{name}` to extend"
-        findings.append(Diagnostic(extends.span, "unknown-source", message, mend))
-        return parsed.node
-    parent = max(candidates, key=lambda other: other.file.layer)
-    if parent.file.name in seen:
-        message = f"`{name}` extends this source in turn"
-        mend = "one of them must say by itself what the others start from"
-        findings.append(Diagnostic(extends.span, "circular-extends", message, mend))
-        return parsed.node
-    inherited = _extended(parent, files, findings, (*seen, parsed.file.name))
-    return _merged(inherited, parsed.node)
-
-
-def _merged(parent: Table, child: Table) -> Table:
-    entries = {str(key.value): (key, value) for key, value in parent.entries}
-    entries.pop("title", None)
-    for key, value in child.entries:
-        inherited = entries.get(str(key.value), (key, None))[1]
-        entries[str(key.value)] = (key, _inheriting(str(key.value), inherited, value))
-    return Table(tuple(entries.values()), child.span)
-
-
-def _inheriting(key: str, parent: Node | None, child: Node) -> Node:
-    match key, parent, child:
-        case "params", Table(), Table():
-            return Table(_united(parent.entries, child.entries), child.span)
-        case "rules", ListNode(), ListNode():
-            return ListNode(_with_rules(parent.items, child.items), child.span)
-    return child
-
-
-def _united(
-    parent: tuple[tuple[Scalar, Node], ...], child: tuple[tuple[Scalar, Node], ...]
-) -> tuple[tuple[Scalar, Node], ...]:
-    united = {key.value: (key, value) for key, value in parent}
-    united |= {key.value: (key, value) for key, value in child}
-    return tuple(united.values())
-
-
-def _with_rules(parent: tuple[Node, ...], child: tuple[Node, ...]) -> tuple[Node, ...]:
-    rules = list(parent)
-    names = [_rule_name(rule) for rule in parent]
-    for rule in child:
-        name = _rule_name(rule)
-        if name and name in names:
-            # A second rule of the name is not a replacement: both stay, to be found as duplicates.
-            rules[names.index(name)] = rule
-            names[names.index(name)] = ""
-        else:
-            rules.append(rule)
-    return tuple(rules)
-
-
-def _rule_name(rule: Node) -> str:
-    return _word(rule.get("name")) if isinstance(rule, Table) else ""
-
-
 def _compile_mapping(
-    parsed: _Parsed,
-    node: Table,
+    parsed: Document,
+    whole: Whole,
+    others: Sequence[Document],
     grammars: Mapping[str, grammar.Model],
     models: Mapping[str, model.Model],
     findings: list[Diagnostic],
-    *,
-    is_whole: bool,
 ) -> CompiledMapping | None:
-    """`is_whole` is false where what the mapping extends was not found: what is only missing for
-    that reason is not reported as well."""
-    written, places, problems = shape.read(node, grammar.Mapping)
+    """Where what the mapping extends was not found, that a part is missing for that reason is not
+    reported as well."""
+    written, places, problems = shape.read(whole.node, grammar.Mapping)
     expressions, broken = _expressions(written, places)
     view = checks.MappingView(
-        mapping=written, places=places, expressions=expressions, broken=broken, models=grammars
+        mapping=written,
+        places=places,
+        expressions=expressions,
+        broken=broken,
+        reads=(reads := _reads(written, expressions)),
+        models=grammars,
     )
     problems += [finding for check in checks.MAPPING_CHECKS for finding in check(view)]
-    if not is_whole:
-        problems = [finding for finding in problems if not _may_be_inherited(finding, node)]
+    if not whole.is_whole:
+        problems = [finding for finding in problems if not _may_be_inherited(finding, whole.node)]
     findings += problems
     broken_models = any(rule.emit not in models for rule in written.rules)
-    if not is_whole or broken_models or has_errors(problems):
+    if not whole.is_whole or broken_models or has_errors(problems):
         return None
     scheme = written.authenticate
     return CompiledMapping(
-        plan=_plan(written, expressions, models),
+        plan=_plan(written, expressions, reads, models),
         scheme=None if isinstance(scheme, str) else scheme,
         authenticate_at=places.key("authenticate"),
-        layer=parsed.file.layer,
+        layer=parsed.layer,
+        document=whole.node,
+        replaces=max(
+            (other for other in others if other.key == parsed.key and other.layer < parsed.layer),
+            key=lambda other: other.layer,
+            default=None,
+        ),
     )
 
 
@@ -295,9 +232,7 @@ def _expressions(
     paths: list[Path] = [("delivery_id",), ("event",)]
     for index, rule in enumerate(written.rules):
         paths += [("rules", index, "when"), ("rules", index, "each")]
-        for name, field in rule.fields.items():
-            long = isinstance(field, grammar.MappedField)
-            paths.append(("rules", index, "fields", name, *(("value",) if long else ())))
+        paths += [_field_path(index, name, field) for name, field in rule.fields.items()]
     parsed: dict[Path, Expression] = {}
     broken: dict[Path, ExpressionError] = {}
     for path in paths:
@@ -311,9 +246,36 @@ def _expressions(
     return parsed, broken
 
 
+def _reads(written: grammar.Mapping, expressions: Mapping[Path, Expression]) -> Place:
+    """All that the expressions read of their scope."""
+    root = Place()
+
+    def read(path: Path, scope: Seen) -> Seen:
+        found = expressions.get(path)
+        return follow(found.tree, scope, path) if found else Seen()
+
+    scope = Seen((root,))
+    read(("delivery_id",), scope).use()
+    read(("event",), scope).use()
+    for index, rule in enumerate(written.rules):
+        items = read(("rules", index, "each"), scope).items()
+        inner = Seen((root,), bound={"each": items}) if rule.each is not UNSET else scope
+        read(("rules", index, "when"), inner).use()
+        for name, field in rule.fields.items():
+            read(_field_path(index, name, field), inner).use()
+    return root
+
+
+def _field_path(index: int, name: str, field: str | grammar.MappedField) -> Path:
+    """Where the expression of a field stands: the long form has it below a key."""
+    long = isinstance(field, grammar.MappedField)
+    return ("rules", index, "fields", name, *(("value",) if long else ()))
+
+
 def _plan(
     written: grammar.Mapping,
     expressions: Mapping[Path, Expression],
+    reads: Place,
     models: Mapping[str, model.Model],
 ) -> plan.Plan:
     def evaluate(*path: str | int) -> plan.Evaluate | None:
@@ -331,6 +293,8 @@ def _plan(
         delivery_id=evaluate("delivery_id"),
         event=evaluate("event"),
         on_invalid=written.on_invalid,
+        # `@` reads the body too, and everything else.
+        decode=projection.decoder(reads if reads.is_whole else reads.member("body")),
         read_headers=frozenset(
             use.name
             for found in expressions.values()
@@ -348,13 +312,11 @@ def _rule(
     fields: dict[str, plan.Evaluate] = {}
     offsets: dict[str, timezone] = {}
     for name, field in rule.fields.items():
-        path: Path = ("rules", index, "fields", name)
-        if isinstance(field, grammar.MappedField):
-            path = (*path, "value")
-            offset = fieldtype.parse_offset(field.offset) if field.offset else None
+        if isinstance(field, grammar.MappedField) and field.offset:
+            offset = fieldtype.parse_offset(field.offset)
             if offset is not None:
                 offsets[name] = offset
-        fields[name] = expressions[path].evaluate
+        fields[name] = expressions[_field_path(index, name, field)].evaluate
     return plan.Rule(
         name=rule.name,
         model=kind,

@@ -74,6 +74,7 @@ class Expression(Struct, frozen=True):
     `zero_step` where a slice can never advance."""
 
     text: str
+    tree: Mapping[str, Any]
     evaluate: Evaluate
     roots: tuple[Use, ...]
     members: tuple[tuple[str, Use], ...]
@@ -117,6 +118,7 @@ def parse(text: str) -> Expression:
                 zero_step = True
     return Expression(
         text=text,
+        tree=compiled.parsed,
         evaluate=closures.closure(compiled.parsed),
         roots=tuple(roots),
         members=tuple(members),
