@@ -20,6 +20,21 @@ class Field(Struct, frozen=True, kw_only=True):
     required: bool
     read: Read
 
+    def value(self, raw: Any, offset: timezone | None, received_at: float) -> FieldValue | None:
+        """The field's value of a raw one, None where it is absent. Raises FieldError."""
+        if raw is None or (raw == "" and not self.required):
+            if self.required:
+                raise FieldError("required, but its expression found nothing")
+            return None
+        value = self.read(raw, offset)
+        if (
+            self.type is FieldType.TIMESTAMP
+            and isinstance(value, int | float)
+            and value > received_at + FUTURE_TOLERANCE
+        ):
+            raise FieldError(f"`{value}` is more than a day after the delivery was received")
+        return value
+
 
 class Metric(Struct, frozen=True, kw_only=True):
     """A gauge: `labels` maps label names to fields, `value` names the field that is its value, and
@@ -63,16 +78,13 @@ class Model(Struct, frozen=True, kw_only=True):
         fields: dict[str, FieldValue] = {}
         reasons: list[Reason] = []
         for name, field in self.fields.items():
-            value = raw.get(name)
             try:
-                if value is not None and (field.required or value != ""):
-                    fields[name] = self._within_reach(
-                        field, field.read(value, offsets.get(name)), received_at
-                    )
-                elif field.required:
-                    raise FieldError("required, but its expression found nothing")
+                value = field.value(raw.get(name), offsets.get(name), received_at)
             except FieldError as error:
                 reasons.append(Reason(str(error), rule, name))
+            else:
+                if value is not None:
+                    fields[name] = value
         if not reasons:
             reasons = [
                 Reason(f"one of {', '.join(group)} is required, but none was found", rule)
@@ -80,13 +92,3 @@ class Model(Struct, frozen=True, kw_only=True):
                 if not any(name in fields for name in group)
             ]
         return reasons or Event(self.kind, fields)
-
-    @staticmethod
-    def _within_reach(field: Field, value: FieldValue, received_at: float) -> FieldValue:
-        if (
-            field.type is FieldType.TIMESTAMP
-            and isinstance(value, int | float)
-            and value > received_at + FUTURE_TOLERANCE
-        ):
-            raise FieldError(f"`{value}` is more than a day after the delivery was received")
-        return value

@@ -58,6 +58,16 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     def read(self, delivery: Delivery) -> Reading:
         """What the delivery means. Never fails: what cannot be read is an outcome too."""
+        scope, malformed = self.scope(delivery)
+        return Reading(
+            delivery_id=_identifier(_quietly(self.delivery_id, scope)),
+            event=_identifier(scope["event"]),
+            outcome=malformed or self._outcome(scope),
+        )
+
+    def scope(self, delivery: Delivery) -> tuple[Scope, Malformed | None]:
+        """What the expressions are asked of; without a body, and with the reason, where that is not
+        JSON."""
         scope: Scope = {
             "headers": delivery.headers,
             "query": delivery.query,
@@ -71,17 +81,9 @@ class Plan(Struct, frozen=True, kw_only=True):
             content_type = delivery.headers.get("content-type", "")
             scope["body"] = body.read(delivery.body, content_type, self.decode)
         except body.NotJSON as error:
-            outcome: Outcome = Malformed(error.message, error.line, error.column)
-            return self._reading(scope, outcome)
+            return scope, Malformed(error.message, error.line, error.column)
         scope["event"] = _quietly(self.event, scope)
-        return self._reading(scope, self._outcome(scope))
-
-    def _reading(self, scope: Scope, outcome: Outcome) -> Reading:
-        return Reading(
-            delivery_id=_identifier(_quietly(self.delivery_id, scope)),
-            event=_identifier(scope["event"]),
-            outcome=outcome,
-        )
+        return scope, None
 
     def _outcome(self, scope: Scope) -> Outcome:
         events: list[Event] = []
@@ -100,7 +102,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         return Accepted(tuple(events)) if events else Ignored()
 
 
-class _ExpressionFailed(Exception):
+class ExpressionFailed(Exception):
     """An expression met a value of a type that it cannot take."""
 
 
@@ -111,63 +113,65 @@ def _apply(rule: Rule, scope: Scope) -> Iterator[Event | list[Reason]]:
         if not rule.when_each and not _holds(rule, scope):
             return
         part = "each"
-        for item_scope in _items(rule, scope):
+        for item_scope in items(rule, scope):
             part = "when"
             if rule.when_each and not _holds(rule, item_scope):
                 continue
             yield _event(rule, item_scope)
             part = "each"
-    except _ExpressionFailed as error:
+    except ExpressionFailed as error:
         yield [Reason(str(error), rule.name, part)]
 
 
-def _items(rule: Rule, scope: Scope) -> Iterator[Scope]:
+def items(rule: Rule, scope: Scope) -> Iterator[Scope]:
+    """The scope of each item that a rule yields an event for. Raises ExpressionFailed."""
     if rule.each is None:
         yield scope
         return
-    items = _evaluate(rule.each, scope)
-    if items is None:
+    found = evaluate(rule.each, scope)
+    if found is None:
         return
-    if not isinstance(items, list):
-        raise _ExpressionFailed(f"expected a list, got {type(items).__name__}")
-    for item in items[: MAX_EVENTS + 1]:
+    if not isinstance(found, list):
+        raise ExpressionFailed(f"expected a list, got {type(found).__name__}")
+    for item in found[: MAX_EVENTS + 1]:
         yield scope | {"each": item}
 
 
 def _holds(rule: Rule, scope: Scope) -> bool:
-    return rule.when is None or bool(_evaluate(rule.when, scope))
+    return rule.when is None or bool(evaluate(rule.when, scope))
 
 
 def _event(rule: Rule, scope: Scope) -> Event | list[Reason]:
     raw: dict[str, Any] = {}
     failed: list[Reason] = []
-    for name, evaluate in rule.fields.items():
+    for name, expression in rule.fields.items():
         try:
-            raw[name] = _evaluate(evaluate, scope)
-        except _ExpressionFailed as error:
+            raw[name] = evaluate(expression, scope)
+        except ExpressionFailed as error:
             failed.append(Reason(str(error), rule.name, name))
     if failed:
         return failed
     return rule.model.read(raw, rule.offsets, scope["received_at"], rule.name)
 
 
-def _evaluate(evaluate: Evaluate, scope: Scope) -> Any:
+def evaluate(expression: Evaluate, scope: Scope) -> Any:
+    """What the expression finds. Raises ExpressionFailed."""
     try:
-        return evaluate(scope)
+        return expression(scope)
     except Exception as error:
         # Whatever an expression raises is about this payload: besides its own errors JMESPath lets
         # TypeError, ValueError, OverflowError and RecursionError of built-in operations through.
         text = " ".join(str(error).split()) or type(error).__name__
-        raise _ExpressionFailed(text[:300]) from error
+        raise ExpressionFailed(text[:300]) from error
 
 
-def _quietly(evaluate: Evaluate | None, scope: Scope) -> Any:
+def _quietly(expression: Evaluate | None, scope: Scope) -> Any:
     """The value, or nothing where it cannot be had: a delivery needs no name."""
-    if evaluate is None:
+    if expression is None:
         return None
     try:
-        return _evaluate(evaluate, scope)
-    except _ExpressionFailed:
+        return evaluate(expression, scope)
+    except ExpressionFailed:
         return None
 
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
+from keyword import iskeyword
 
 from gateway.settings import SettingsError
 
@@ -14,7 +15,12 @@ COMMANDS = {
     "serve": "receive webhooks and show series to Prometheus",
     "check": "lint mappings and models",
     "test": "run the cases beside mappings",
+    "show": "print the mapping of a source as it is in force, and where each line comes from",
+    "try": "explain what one payload would become, without sending it",
+    "deliveries": "list what the journal keeps, and what became of it",
+    "explain": "tell why a delivery of the journal became what it became",
     "send": "sign a sample delivery as its vendor would, and post it",
+    "functions": "list what expressions may call, or show one function with its examples",
     "schema": "print the JSON Schema of mapping or model files, for editors",
 }
 
@@ -40,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name, help=summary, description=summary[0].upper() + summary[1:] + "."
         )
         if name == wanted:
-            import_module(f"gateway.cli.{name}").define(command)
+            import_module(f"gateway.cli.{_module(name)}").define(command)
     options = parser.parse_args(given)
     try:
         return int(options.run(options))
@@ -51,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+
+
+def _module(command: str) -> str:
+    # A word of Python's own cannot be a module's name.
+    return command + "_" * iskeyword(command)
 
 
 def fail(sentence: str) -> int:

@@ -3,7 +3,6 @@
 import argparse
 import http.client
 import os
-import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +12,7 @@ from msgspec import Struct
 
 from gateway import report, settings
 from gateway.authentication import Authentication
-from gateway.cli import wiring
+from gateway.cli import request, wiring
 from gateway.delivery import Reason
 from gateway.diagnostic import did_you_mean, has_errors
 from gateway.mapping import cases, library
@@ -39,7 +38,8 @@ def define(parser: argparse.ArgumentParser) -> None:
         "payload",
         nargs="?",
         metavar="PAYLOAD",
-        help="a file with the body, `-` for standard input; the source's own samples where left out",
+        help="a file with the body, or a raw request with its headers (.http), `-` for standard "
+        "input; the source's own samples where left out",
     )
     parser.add_argument(
         "--case", metavar="NAME", help="only the case of this name, or those whose names hold it"
@@ -47,14 +47,7 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="all cases of the source, not only its samples"
     )
-    parser.add_argument(
-        "-H",
-        "--header",
-        action="append",
-        default=[],
-        metavar="NAME:VALUE",
-        help="a header to send, such as X-GitHub-Event:push; repeatable",
-    )
+    request.define_header(parser)
     parser.add_argument(
         "--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)"
     )
@@ -110,10 +103,11 @@ def _authentication(options: argparse.Namespace) -> Authentication:
 
 
 def _samples(options: argparse.Namespace) -> list[Sample]:
-    given = dict(_header(text) for text in options.header)
+    json = {"Content-Type": "application/json"}
+    given = request.given_headers(options.header)
     if options.payload is not None:
-        body = _read(options.payload)
-        return [Sample(options.payload, {"Content-Type": "application/json", **given}, body)]
+        found = request.read(options.payload, options.header)
+        return [Sample(options.payload, {**json, **found.headers}, found.body)]
     folders = [path if path.is_dir() else path.parent for path in reversed(options.mappings)]
     name = f"{options.source}{library.CASES_SUFFIX}"
     paths = [folder / name for folder in (*folders, library.bundled("mappings"))]
@@ -128,7 +122,6 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
     if not chosen:
         mend = did_you_mean(options.case, [case.name for case in read.cases])
         raise SettingsError(f"no case's name holds `{options.case}`; {mend}")
-    json = {"Content-Type": "application/json"}
     return [
         Sample(
             case.name,
@@ -146,20 +139,6 @@ def _chosen(known: list[cases.Case], options: argparse.Namespace) -> list[cases.
         return exact or [case for case in known if options.case in case.name]
     samples = [case for case in known if case.sample]
     return known if options.all or not samples else samples
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise SettingsError(f"the header is `{text}`, expected NAME:VALUE")
-    return name.strip(), value.strip()
-
-
-def _read(path: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _post(

@@ -37,7 +37,7 @@ def _text(node: Node) -> str:
         case "pipe" | "or_expression" | "and_expression":
             return _binary(node, _OPERATORS[kind])
         case "key_val_pair":
-            return f"{_name(node['value'])}: {unparse(children[0])}"
+            return f"{spelled(node['value'])}: {unparse(children[0])}"
     return _path(node, reads_on=False)
 
 
@@ -61,7 +61,7 @@ def _path(node: Node, *, reads_on: bool) -> str:
         case "identity":
             return ""
         case "field":
-            return dot + _name(node["value"])
+            return dot + spelled(node["value"])
         case "multi_select_list":
             return f"{dot}[{', '.join(unparse(child) for child in children)}]"
         case "multi_select_dict":
@@ -111,7 +111,8 @@ def _base(node: Node, *, reads_on: bool) -> str:
     return f"({text})" if node["type"] in _PROJECTIONS else text
 
 
-def _name(name: str) -> str:
+def spelled(name: str) -> str:
+    """A name as an expression writes it: between quotes where it needs them."""
     return name if _PLAIN_NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 

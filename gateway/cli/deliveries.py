@@ -1,0 +1,85 @@
+"""`gateway deliveries`: the latest deliveries of the journal, with what became of each."""
+
+import argparse
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.cli import journal
+from gateway.delivery import Verdict
+from gateway.journal.archive import Kept, Selection
+from gateway.settings import number
+
+_HEADINGS = ("received", "source", "event", "outcome", "events", "delivery")
+_KEPT = [verdict.value for verdict in Verdict if verdict is not Verdict.DUPLICATE]
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", default="", metavar="SOURCE", help="only of this source")
+    parser.add_argument(
+        "--event", default="", metavar="NAME", help="only of this name, such as push"
+    )
+    parser.add_argument(
+        "--outcome",
+        action="append",
+        default=[],
+        choices=_KEPT,
+        help="only with this outcome; repeatable",
+    )
+    parser.add_argument(
+        "--since", default="", metavar="AGE", help="only those since then: 90m, 6h, 3d, or a time"
+    )
+    parser.add_argument(
+        "--limit", default="20", metavar="N", help="how many at most (default: %(default)s)"
+    )
+    journal.define(parser)
+    parser.add_argument(
+        "--format",
+        choices=["text", "json"],
+        default="text",
+        help="text, for people (the default), or json, one object a line",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """0; raises SettingsError where the journal cannot be read."""
+    wanted = Selection(
+        source=options.source,
+        event=options.event,
+        outcomes=tuple(options.outcome),
+        since=journal.since(options.since, "--since") if options.since else 0.0,
+        limit=int(number(options.limit, "--limit", 1, 100_000)),
+    )
+    archive = journal.archive(options)
+    found = journal.reading(lambda: archive.latest(wanted))
+    if options.format == "json":
+        for kept in found:
+            print(msgspec.json.encode(kept).decode())
+        return 0
+    print("\n".join(_table(found)) if found else "no delivery fits")
+    return 0
+
+
+def _table(found: Sequence[Kept]) -> list[str]:
+    rows = [
+        (
+            journal.moment(kept.received_at),
+            kept.source,
+            kept.event or "-",
+            kept.outcome.value,
+            str(kept.events) if kept.events else "-",
+            kept.delivery,
+        )
+        for kept in found
+    ]
+    widths = [max(len(row[at]) for row in (_HEADINGS, *rows)) for at in range(len(_HEADINGS))]
+    lines = [_line(_HEADINGS, widths)]
+    for kept, row in zip(found, rows, strict=True):
+        lines.append(_line(row, widths))
+        lines += [f"    {reason}" for reason in kept.reasons[:3]]
+    return lines
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -1,0 +1,54 @@
+"""A request as a person hands it to a command: a payload, or a captured request with its headers."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.mapping import request
+from gateway.mapping.request import Request, RequestError
+from gateway.settings import SettingsError
+
+STDIN = "-"
+
+
+def define_header(parser: argparse.ArgumentParser) -> None:
+    """The flag for headers that a payload does not carry itself."""
+    parser.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        help="a header of the request, such as X-GitHub-Event:push; repeatable",
+    )
+
+
+def read(path: str, headers: Sequence[str]) -> Request:
+    """The request of a file, or of standard input for `-`; `headers` replace its own.
+
+    A file that begins with a request line or a header is a raw request, any other one a body. Raises
+    SettingsError.
+    """
+    try:
+        raw = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        found = Request(headers={}, query={}, body=raw)
+        if request.is_request(raw):
+            found = request.read(raw)
+    except RequestError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    given = given_headers(headers)
+    named = {name.lower() for name in given}
+    kept = {name: value for name, value in found.headers.items() if name.lower() not in named}
+    return Request(headers={**kept, **given}, query=found.query, body=found.body)
+
+
+def given_headers(texts: Sequence[str]) -> dict[str, str]:
+    """The headers of the flags. Raises SettingsError."""
+    try:
+        return dict(request.header(text) for text in texts)
+    except RequestError as error:
+        raise SettingsError(f"--header: {error.message}; write NAME:VALUE") from error
