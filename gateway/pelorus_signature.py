@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+SOURCE = "pelorus"
+"""The source whose senders sign this way."""
 MAX_BODY = 16 * 1024
 """Bytes. Pelorus's payloads have a few hundred; a longer body is tried only as it is."""
 

@@ -5,17 +5,17 @@
                              series <- fold <- stored --+
 
 A delivery is answered only after the journal has committed it, and events reach the series only from
-the journal, in its order. So a restart, which folds the journal anew, gives the same series.
+the journal, in its order. So a restart, which folds the journal anew, gives the same series; and so
+does a reload of other models, which does the same while deliveries go on.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from gateway.authentication import Authentication
 from gateway.delivery import (
     Accepted,
     DeadLetter,
@@ -27,31 +27,32 @@ from gateway.delivery import (
     Verdict,
 )
 from gateway.event import Event
+from gateway.history import History, Refold, feeds, fold, fold_history
 from gateway.journal.entry import Entry, Stored
+from gateway.model import Model
 from gateway.plan import Plan
 from gateway.series import Series
+from gateway.source import Source
 from gateway.telemetry import Telemetry
 
 LARGE_BODY = 256 * 1024
 """Bytes; a larger body is mapped off the event loop, so that the others need not wait for it."""
 
 
-class Source(Struct, frozen=True):
-    """A source that is served: its plan and how its senders prove themselves."""
+class Generation(Struct, frozen=True):
+    """All that is served at one moment. A delivery takes its source from one generation, and keeps it
+    to the end; the next generation takes the place of the whole at once."""
 
-    plan: Plan
-    authentication: Authentication
+    sources: Mapping[str, Source]
+    models: Mapping[str, Model]
+    series: Series
 
 
-class Journal(Protocol):
+class Journal(History, Protocol):
     """The append-only store of deliveries and events, and the only state that matters."""
 
     async def append(self, entry: Entry) -> Stored:
         """Commits an entry durably, or finds it a duplicate. Raises JournalUnavailable."""
-        ...
-
-    def events(self) -> Iterator[tuple[Event, float]]:
-        """All events with the epoch seconds of their receipt, in the order they were committed."""
         ...
 
     def follow(self, listener: Callable[[Iterable[Stored]], None]) -> None:
@@ -81,22 +82,32 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Pipeline:
-    """Takes deliveries in; owns the series that they become."""
+    """Takes deliveries in; owns the series that they become. `new_series` makes empty ones."""
 
     def __init__(
         self,
         sources: Mapping[str, Source],
+        models: Mapping[str, Model],
+        new_series: Callable[[Mapping[str, Model]], Series],
         journal: Journal,
-        series: Series,
         telemetry: Telemetry,
     ) -> None:
-        self.sources = sources
         self.journal = journal
-        self.series = series
         self.telemetry = telemetry
-        for event, received_at in journal.events():
-            series.fold(event, _milliseconds(received_at))
+        self._new_series = new_series
+        self._refold: Refold | None = None
+        series = new_series(models)
+        fold_history(series, journal)
+        self.generation = Generation(sources, models, series)
         journal.follow(self._committed)
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        return self.generation.sources
+
+    @property
+    def series(self) -> Series:
+        return self.generation.series
 
     async def receive(self, source: Source, delivery: Delivery, fallback_id: str) -> Answer:
         """Maps and journals an authentic delivery.
@@ -132,13 +143,31 @@ class Pipeline:
             malformed=malformed,
         )
 
+    async def adopt(self, sources: Mapping[str, Source], models: Mapping[str, Model]) -> None:
+        """Serves these from now on, all at once; one call at a time. Raises JournalUnavailable, and
+        then serves what it did.
+
+        Other models change what past events show: their series are folded anew from the journal,
+        and shown when they have caught up.
+        """
+        series = self.series
+        if feeds(models) != feeds(self.generation.models):
+            self._refold = Refold(self._new_series(models), self.journal)
+            try:
+                await self._refold.run()
+                # From here on nothing is awaited, so nothing is committed in between.
+                series = self._refold.finished()
+            finally:
+                self._refold = None
+        self.generation = Generation(sources, models, series)
+
     def _committed(self, batch: Iterable[Stored]) -> None:
         for stored in batch:
+            fold(self.series, stored)
+            if self._refold is not None:
+                self._refold.commit(stored)
             for event in stored.new_events:
-                self.series.fold(event, _milliseconds(stored.received_at))
                 self.telemetry.event(event.kind)
-            # Without a scraper, too, what left the window must not pile up.
-            self.series.advance(_milliseconds(stored.received_at))
 
 
 def _judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], tuple[Event, ...]]:
@@ -173,10 +202,6 @@ def keepable(values: Mapping[str, str], source: Source) -> dict[str, str]:
             or not any(word in name.lower() for word in _SECRET_WORDS)
         )
     }
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
 
 
 def answer_json(answer: Answer) -> bytes:

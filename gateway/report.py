@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from xml.etree import ElementTree as ET
 
 import msgspec
 
@@ -18,6 +19,7 @@ class Format(StrEnum):
     JSON = "json"
     GITHUB = "github"
     SARIF = "sarif"
+    JUNIT = "junit"
 
 
 def render(
@@ -25,11 +27,14 @@ def render(
     texts: Mapping[str, str],
     files: int,
     form: Format = Format.FULL,
+    *,
+    examined: Iterable[str] = (),
 ) -> str:
     """The report of one run.
 
     `texts` holds the text of each file by the name that spans use; `files` is how many were
-    examined. The answer ends without a newline.
+    examined, and `examined` are their names, of which JUnit's report alone makes use. The answer ends
+    without a newline.
     """
     ordered = sorted(diagnostics)
     match form:
@@ -48,6 +53,8 @@ def render(
             )
         case Format.SARIF:
             return msgspec.json.format(msgspec.json.encode(_sarif(ordered)), indent=2).decode()
+        case Format.JUNIT:
+            return _junit(ordered, examined)
 
 
 def summary(diagnostics: Sequence[Diagnostic], files: int) -> str:
@@ -106,7 +113,7 @@ def _property(text: str) -> str:
 def _sarif(diagnostics: Sequence[Diagnostic]) -> dict[str, object]:
     """SARIF 2.1.0, the subset that code hosts read."""
     rules = [{"id": name} for name in sorted({finding.name for finding in diagnostics})]
-    driver = {"name": "gateway check", "informationUri": _INFORMATION_URI, "rules": rules}
+    driver = {"name": _TOOL, "informationUri": _INFORMATION_URI, "rules": rules}
     results = [
         {
             "ruleId": finding.name,
@@ -132,3 +139,52 @@ def _sarif(diagnostics: Sequence[Diagnostic]) -> dict[str, object]:
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": results}],
     }
+
+
+def _junit(diagnostics: Sequence[Diagnostic], examined: Iterable[str]) -> str:
+    """A test case for each file: its errors are failures, its warnings what it printed."""
+    of_file: dict[str, list[Diagnostic]] = {name: [] for name in examined}
+    for finding in diagnostics:
+        of_file.setdefault(finding.span.file, []).append(finding)
+    failed = sum(1 for found in of_file.values() if any(map(_is_error, found)))
+    counts = {"tests": str(len(of_file)), "failures": str(failed)}
+    suites = ET.Element("testsuites", {"name": _TOOL, **counts})
+    suite = ET.SubElement(suites, "testsuite", {"name": _TOOL, **counts})
+    for name, found in of_file.items():
+        case = ET.SubElement(suite, "testcase", {"name": _printable(name), "classname": _TOOL})
+        errors = [finding for finding in found if _is_error(finding)]
+        if errors:
+            # Some build servers show one failure of a test case only.
+            attributes = {"message": _printable(errors[0].message), "type": errors[0].name}
+            ET.SubElement(case, "failure", attributes).text = _lines(errors)
+        warnings = [finding for finding in found if not _is_error(finding)]
+        if warnings:
+            ET.SubElement(case, "system-out").text = _lines(warnings)
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True)
+
+
+_TOOL = "gateway check"
+
+
+def _is_error(finding: Diagnostic) -> bool:
+    return finding.severity is Severity.ERROR
+
+
+def _lines(findings: Iterable[Diagnostic]) -> str:
+    return _printable(
+        "\n".join(
+            _headline(finding) + (f" ({finding.help})" if finding.help else "")
+            for finding in findings
+        )
+    )
+
+
+def _printable(text: str) -> str:
+    """The text without the characters that no XML can hold."""
+    return "".join(
+        char
+        if char in "\t\n" or " " <= char <= "\ud7ff" or "\ue000" <= char not in "\ufffe\uffff"
+        else "\ufffd"
+        for char in text
+    )

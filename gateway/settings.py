@@ -32,7 +32,7 @@ class Address(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Sizes in bytes, times in seconds."""
+    """Sizes in bytes, times in seconds; `watch` is 0 where nothing is watched."""
 
     listen: Address
     internal_listen: Address
@@ -48,6 +48,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     shutdown_timeout: int
     window: float
     scrape_interval: float
+    watch: float
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The paths of models and mappings."""
+        return (*self.schemas, *self.mappings)
 
 
 def address(text: str, name: str) -> Address:
@@ -78,12 +84,17 @@ def number(text: str, name: str, least: float, most: float) -> float:
     return value
 
 
+def secret_file(env: str, file: str, folder: Path) -> Path:
+    """Where a secret is looked for that no variable holds."""
+    return Path(file) if file else folder / env
+
+
 def secret(env: str, file: str, environment: Mapping[str, str], folder: Path) -> str | None:
     """A secret by its variable, by the file of that name in the secrets folder, or by its path;
     None where it is not set. One line break at the end is not part of it. Raises SettingsError."""
     if env and env in environment:
         return environment[env]
-    path = Path(file) if file else folder / env
+    path = secret_file(env, file, folder)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

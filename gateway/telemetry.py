@@ -1,5 +1,7 @@
 """What the gateway counts about itself, in a registry of its own."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -17,6 +19,8 @@ class Telemetry:
 
     def __init__(self, version: str) -> None:
         self._registry = CollectorRegistry()
+        self._sources: set[str] = set()
+        self._metrics: set[str] = set()
         self._deliveries = Counter(
             "gateway_deliveries",
             "Authentic deliveries by what became of them",
@@ -44,6 +48,16 @@ class Telemetry:
             ("source",),
             registry=self._registry,
         )
+        self._reload_successful = Gauge(
+            "gateway_config_last_reload_successful",
+            "Whether what was read last is served (1), or was wrong, so that what was before is (0)",
+            registry=self._registry,
+        )
+        self._reloaded_at = Gauge(
+            "gateway_config_last_reload_success_timestamp_seconds",
+            "When what is served was last read and found good, in epoch seconds",
+            registry=self._registry,
+        )
         self._waiting = Gauge(
             "gateway_journal_waiting",
             "Deliveries that wait for the journal to commit them",
@@ -69,12 +83,27 @@ class Telemetry:
             "gateway_build_info", "The version that runs", ("version",), registry=self._registry
         ).labels(version).set(1)
 
-    def source(self, name: str, *, live: bool) -> None:
-        self._live.labels(name).set(live)
-        for verdict in Verdict:
-            # A counter that begins at its first increment hides that increment from rate().
-            self._deliveries.labels(name, verdict)
-        self._refused.labels(name, "unauthorized")
+    def sources(self, live: Iterable[str], missing: Iterable[str]) -> None:
+        """Names the sources that are served, and those that lack a secret. Those of before that are
+        neither are forgotten, apart from their counters: what was counted is not undone."""
+        states = {**dict.fromkeys(missing, False), **dict.fromkeys(live, True)}
+        for gone in self._sources - states.keys():
+            self._live.remove(gone)
+        self._sources = set(states)
+        for name, is_live in states.items():
+            self._live.labels(name).set(is_live)
+            for verdict in Verdict:
+                # A counter that begins at its first increment hides that increment from rate().
+                self._deliveries.labels(name, verdict)
+            self._refused.labels(name, "unauthorized")
+
+    def reloaded(self, at: float) -> None:
+        """What was read at this time, in epoch seconds, is served. Also so at the start."""
+        self._reload_successful.set(1)
+        self._reloaded_at.set(at)
+
+    def not_reloaded(self) -> None:
+        self._reload_successful.set(0)
 
     def delivery(self, source: str, verdict: Verdict, seconds: float) -> None:
         self._deliveries.labels(source, verdict).inc()
@@ -91,6 +120,9 @@ class Telemetry:
         self._healthy.set(healthy)
 
     def window(self, counts: dict[str, int], conflicts: int) -> None:
+        if counts.keys() != self._metrics:
+            self._series.clear()
+            self._metrics = set(counts)
         for metric, count in counts.items():
             self._series.labels(metric).set(count)
         self._conflicts.set(conflicts)

@@ -10,15 +10,15 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jmespath import functions as standard
 from msgspec import NODEFAULT, UNSET, Meta, inspect
 
 from gateway import authentication, fieldtype
 from gateway.authentication import Scheme, SecretReference
-from gateway.cli.main import COMMANDS
+from gateway.cli.main import COMMANDS, module
 from gateway.cli.options import OPTIONS
 from gateway.fieldtype import FieldError, FieldType
 from gateway.mapping import cases, document, functions, grammar, library, shape
@@ -119,7 +119,7 @@ def _commands() -> str:
 
 def _arguments(command: str) -> str:
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"gateway.cli.{command}").define(parser)
+    importlib.import_module(f"gateway.cli.{module(command)}").define(parser)
     rows = []
     for action in parser._actions:
         if action.dest == "help":
@@ -291,13 +291,38 @@ def _class(file: str | None, name: str) -> ast.ClassDef:
     return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
-def _functions(which: str) -> str:
-    ours = functions.ARITIES.keys() - standard.Functions.FUNCTION_TABLE.keys()
-    names = sorted(ours if which == "added" else functions.ARITIES.keys() - ours)
-    return table(
-        ("function", "arguments"),
-        [(_code(f"{name}()"), str(functions.ARITIES[name])) for name in names],
-    )
+def _functions() -> str:
+    """The reference of all functions, by group."""
+    parts = []
+    for group in functions.GROUPS:
+        parts.append(f"## {group.title}")
+        for function in sorted(group.functions, key=lambda one: one.name):
+            origin = "The gateway's own." if function.call else "JMESPath's."
+            words = " ".join(filter(None, (function.summary, function.details, origin)))
+            parts += [f"### {function.name}", _code(function.signature), words]
+            for body, examples in groupby(function.examples, key=lambda one: one.body):
+                lines = [
+                    f"{one.expression} -> {f'fails: {one.fails}' if one.fails else one.result}"
+                    for one in examples
+                ]
+                parts += [f"Where `body` is {_code(body)}:"] if body else []
+                parts.append("\n".join(["```jmespath", *lines, "```"]))
+    return "\n\n".join(parts)
+
+
+def _function_names() -> str:
+    """The names of all functions with links, by group."""
+    rows = [
+        (
+            group.title,
+            ", ".join(
+                f"[`{one.name}`](#{one.name})"
+                for one in sorted(group.functions, key=lambda one: one.name)
+            ),
+        )
+        for group in functions.GROUPS
+    ]
+    return table(("group", "functions"), rows)
 
 
 # Field types
@@ -503,6 +528,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "keys": _keys,
     "schemes": _schemes,
     "functions": _functions,
+    "function-names": _function_names,
     "field-types": _field_types,
     "sources": _sources,
     "rules": _rules,

@@ -1,4 +1,4 @@
-"""The bundled mappings: what `gateway test` does not ask of their cases, and other params than their own."""
+"""The bundled mappings: their cases and what these cover, and what `gateway test` does not ask of them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ from gateway import body
 from gateway.correlation import Correlation
 from gateway.delivery import Accepted, DeadLetter, Delivery
 from gateway.event import Event
-from gateway.mapping import cases, library
-from gateway.mapping.cases import Case
-from gateway.mapping.compiler import compile_files
+from gateway.mapping import cases, coverage, library, trial
+from gateway.mapping.cases import Case, Expectation
+from gateway.mapping.compiler import Compilation, compile_files
 from gateway.plan import Plan
 
 RECEIVED_AT = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
@@ -28,19 +28,35 @@ Found = tuple[str, list[dict[str, Any]], list[str]]
 
 
 @cache
-def plans() -> Mapping[str, Plan]:
-    compilation = compile_files(library.bundled_files())
-    assert not compilation.diagnostics
-    return {source: mapping.plan for source, mapping in compilation.mappings.items()}
+def compilation() -> Compilation:
+    found = compile_files(library.bundled_files())
+    assert not found.diagnostics
+    return found
 
 
 @cache
-def read_cases(source: str) -> tuple[Case, ...]:
+def plans() -> Mapping[str, Plan]:
+    return {source: mapping.plan for source, mapping in compilation().mappings.items()}
+
+
+@cache
+def read_all_cases(source: str) -> tuple[Case, ...]:
     path = FOLDER / f"{source}{library.CASES_SUFFIX}"
     read, findings = cases.read(path.name, path.read_text(encoding="utf-8"))
     assert read is not None, findings
     assert read.source == source
-    return tuple(case for case in read.cases if not case.params)
+    return tuple(read.cases)
+
+
+@cache
+def read_cases(source: str) -> tuple[Case, ...]:
+    """The cases that set no params."""
+    return tuple(case for case in read_all_cases(source) if not case.params)
+
+
+def expected(case: Case) -> Expectation:
+    assert isinstance(case.expect, Expectation)
+    return case.expect
 
 
 def named(source: str, name: str) -> Case:
@@ -82,27 +98,35 @@ def test_every_bundled_mapping_has_cases_and_compiles() -> None:
     assert set(SOURCES) == beside == set(plans())
 
 
-@pytest.mark.parametrize("case", [pytest.param(one, id=one.name) for one in read_cases("github")])
+@pytest.mark.parametrize("source", SOURCES)
+def test_cases_come_true_and_try_all_that_a_mapping_says(source: str) -> None:
+    mapping = compilation().mappings[source]
+    trials = trial.run_all(mapping, compilation().models, read_all_cases(source))
+    assert [one.case.name for one in trials if not one.passed] == []
+    tried = coverage.cover(mapping, [one.asked for one in trials if one.asked is not None])
+    assert [(item.rule, item.text or item.field, item.lacking) for item in tried.lacking] == []
+    assert tried.count(coverage.What.RULE)[1] == len(mapping.plan.rules)
+
+
+IN_JSON = [case for case in read_cases("github") if not isinstance(case.text, str)]
+
+
+@pytest.mark.parametrize("case", [pytest.param(one, id=one.name) for one in IN_JSON])
 def test_github_says_the_same_in_a_form(case: Case) -> None:
     form = urlencode({"payload": case.body()}).encode()
-    expected = case.expect.outcome, case.expect.events, case.expect.fields
-    assert outcome(plans()["github"], case, form, body.FORM) == expected
+    wanted = expected(case)
+    found = outcome(plans()["github"], case, form, body.FORM)
+    assert found == (wanted.outcome, wanted.events, wanted.fields)
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_shows_an_ignored_and_an_invalid_delivery(source: str) -> None:
-    outcomes = {case.expect.outcome for case in read_cases(source)}
+    outcomes = {case.outcome for case in read_cases(source)}
     assert outcomes == {
         "accepted",
         "ignored",
         "rejected" if source == "pelorus" else "dead_lettered",
     }
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_names_of_cases_are_unique(source: str) -> None:
-    names = [case.name for case in read_cases(source)]
-    assert len(names) == len(set(names))
 
 
 FAILURES = ["failure created", "failure resolved"]
@@ -124,7 +148,7 @@ def test_the_first_commit_and_the_first_deployment_join(source: str) -> None:
     shown = [
         one.event
         for case in read_cases(source)[:2]
-        for event in case.expect.events
+        for event in expected(case).events
         for one in correlation.fold(_event(event))
     ]
     carried = {kind: _carriers(shown, kind) for kind in ("committime", "deploytime")}
@@ -144,7 +168,7 @@ def _carriers(shown: list[Event], kind: str) -> set[str]:
 def test_no_two_commits_of_the_cases_claim_one_image(source: str) -> None:
     correlation = Correlation()
     for case in read_cases(source):
-        for event in case.expect.events:
+        for event in expected(case).events:
             list(correlation.fold(_event(event)))
     assert correlation.conflicts == 0
 

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from gateway.mapping import catalogue, checks, compiler, document, library, shape
+from gateway.cli import check
+from gateway.mapping import (
+    cases,
+    catalogue,
+    checks,
+    compiler,
+    document,
+    fences,
+    inheritance,
+    library,
+    sampling,
+    shape,
+)
 from gateway.mapping.catalogue import ENTRIES, Entry
 from gateway.mapping.compiler import SourceFile
 from tests.harness import ROOT
@@ -21,7 +33,7 @@ def names_in_code() -> set[str]:
     found = {
         check.__name__.replace("_", "-") for check in (*checks.MAPPING_CHECKS, *checks.MODEL_CHECKS)
     }
-    for module in (document, shape, compiler, library):
+    for module in (cases, check, document, fences, inheritance, compiler, library, sampling, shape):
         source = Path(str(module.__file__)).read_text()
         for call in ast.walk(ast.parse(source)):
             if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(
@@ -60,14 +72,15 @@ def test_every_check_has_its_docstring_for_a_section() -> None:
 @pytest.mark.parametrize("entry", SHOWN, ids=lambda entry: entry.name)
 def test_a_bad_example_yields_its_name_and_no_other(entry: Entry) -> None:
     """An example shows one mistake."""
-    found = re.findall(r"(?:error|warning)\[([a-z0-9-]+)\]", catalogue.report_of(entry.bad or ""))
+    report = catalogue.report_of(entry.bad or "", beside=entry.cases)
+    found = re.findall(r"(?:error|warning)\[([a-z0-9-]+)\]", report)
     assert set(found) == {entry.name}
 
 
 @pytest.mark.parametrize("entry", SHOWN, ids=lambda entry: entry.name)
 def test_a_mended_example_yields_nothing(entry: Entry) -> None:
     """The mend mends."""
-    assert catalogue.report_of(entry.mended or "") == "no problems in 1 file"
+    assert catalogue.report_of(entry.mended or "", beside=entry.cases) == "no problems in 1 file"
 
 
 @pytest.mark.parametrize("entry", SHOWN, ids=lambda entry: entry.name)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -16,8 +17,11 @@ from tests.harness import ROOT, run_cli
 
 BROKEN = ROOT / "tests/broken"
 CASES = sorted(path for path in BROKEN.iterdir() if path.suffix != ".txt")
-WARNINGS_ONLY = {"mapping-declares-a-param-that-nothing-reads"}
-"""Examples that are wrong without being errors: the exit code is 0 where warnings are not denied."""
+ARGUMENTS = {
+    "sample-is-no-json": "--samples=tests/broken/sample-is-no-json/sample.json",
+    "sample-of-another-system": "--samples=tests/broken/sample-of-another-system",
+}
+"""What an example is checked with, besides its path."""
 GENERATED = {"file-is-larger-than-a-mebibyte": "# padding\n" * 110_000}
 """Examples that are too large to be kept; their reports are."""
 WRONG = "tests/broken/mapping-compares-with-a-single-equals-sign.yaml"
@@ -30,6 +34,14 @@ rules:
     when: event == 'deployed'
     emit: deploytime
     fields: {app: body.service, commit: body.commit, timestamp: body.finished_at}
+"""
+CASES_OF_SHOP = """\
+source: shop
+cases:
+  - name: the shop is deployed
+    headers: {X-Shop-Event: deployed}
+    payload: {service: shop, commit: 6b51418, finished_at: 1772445931}
+    expect: {outcome: accepted}
 """
 EXTENDING = """\
 source: github-enterprise
@@ -59,14 +71,21 @@ def golden(path: Path) -> Path:
     return path.with_suffix(".txt") if path.is_file() else path.with_name(path.name + ".txt")
 
 
+def arguments(path: Path) -> list[str]:
+    """The command line of an example."""
+    given = [ARGUMENTS[path.stem]] if path.stem in ARGUMENTS else []
+    return [*given, str(path.relative_to(ROOT))]
+
+
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_a_broken_example_gives_exactly_its_report(path: Path, check: Check) -> None:
     """The report of each example is the one beside it."""
-    code, printed = check(str(path.relative_to(ROOT)))
+    code, printed = check(*arguments(path))
     if os.environ.get("UPDATE_GOLDEN"):
         golden(path).write_text(printed)
     assert printed == golden(path).read_text()
-    assert code == (0 if path.stem in WARNINGS_ONLY else 1)
+    assert code == (1 if re.search(r"^\d+ errors?\b", printed, re.MULTILINE) else 0)
+    assert check("--deny-warnings", *arguments(path)) == (1, printed)
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -85,7 +104,7 @@ def test_a_generated_example_gives_exactly_its_report(
 
 def test_there_are_many_broken_examples_and_no_report_without_one() -> None:
     """Every report in the folder belongs to an example."""
-    assert len(CASES) >= 40
+    assert len(CASES) >= 190
     generated = {BROKEN / f"{name}.txt" for name in GENERATED}
     assert {golden(path) for path in CASES} | generated == set(BROKEN.glob("*.txt"))
 
@@ -113,12 +132,120 @@ def test_a_path_that_does_not_exist_is_one_sentence_and_exit_code_2(check: Check
 
 
 def test_a_folder_is_examined_as_one(tmp_path: Path, check: Check) -> None:
-    """All mapping files of a folder are read; hidden files, cases and others are not."""
+    """Mappings, models and cases are read; hidden files, other folders and others are not."""
     (tmp_path / "shop.yaml").write_text(GOOD)
     (tmp_path / "market.yml").write_text(GOOD.replace("source: shop", "source: market"))
-    for passed_over in (".hidden.yaml", "shop.test.yaml", "notes.txt"):
+    (tmp_path / "shop.test.yaml").write_text(CASES_OF_SHOP)
+    (tmp_path / "more").mkdir()
+    for passed_over in (".hidden.yaml", ".hidden.test.yaml", "notes.txt", "more/not.yaml"):
         (tmp_path / passed_over).write_text("neither: this\n")
-    assert check(str(tmp_path)) == (0, "no problems in 2 files\n")
+    assert check("--deny-warnings", str(tmp_path)) == (0, "no problems in 3 files\n")
+
+
+def test_what_leads_to_nothing_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, check: Check
+) -> None:
+    """A pattern without a match and an empty folder are mistakes of the command line."""
+    (tmp_path / "notes.txt").write_text("no mapping\n")
+    sentence = f"gateway: there is no mapping, model or case in {tmp_path}\n"
+    assert check(str(tmp_path)) == (2, sentence)
+    sentence = f"gateway: no file of YAML or Markdown matches {tmp_path}/*\n"
+    assert check(f"{tmp_path}/*") == (2, sentence)
+
+
+def test_a_pattern_names_files_in_folders_below(tmp_path: Path, check: Check) -> None:
+    """`**` is any number of folders; what is neither YAML nor Markdown is left out."""
+    (tmp_path / "teams/shop").mkdir(parents=True)
+    (tmp_path / "teams/shop/shop.yaml").write_text(GOOD)
+    (tmp_path / "teams/market.yml").write_text(GOOD.replace("source: shop", "source: market"))
+    (tmp_path / "teams/notes.txt").write_text("no mapping\n")
+    assert check(f"{tmp_path}/**/*") == (0, "no problems in 2 files\n")
+    assert check(f"{tmp_path}/teams/*.yml") == (0, "no problems in 1 file\n")
+
+
+def test_a_file_alone_is_read_with_what_it_needs_from_beside_it(
+    tmp_path: Path, check: Check
+) -> None:
+    """A parent, a model and a mapping with cases are found, and nothing is reported of them."""
+    model = "kind: release\nfields: {app: {type: app}}\nmetrics: [{name: a}]\n"
+    child = "source: market\nextends: shop\ntitle: A market\n"
+    emitting = GOOD.replace("source: shop", "source: stall").replace("deploytime", "release")
+    emitting = emitting.replace(", commit: body.commit, timestamp: body.finished_at", "")
+    for name, text in (
+        ("shop.yaml", GOOD.replace("rules:", "params: {unused: 1}\nrules:")),
+        ("market.yaml", child),
+        ("release.model.yaml", model),
+        ("stall.yaml", emitting),
+        ("shop.test.yaml", CASES_OF_SHOP),
+        ("broken.yaml", "source: [\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    for name in ("market.yaml", "stall.yaml", "shop.test.yaml"):
+        assert check("--deny-warnings", str(tmp_path / name)) == (0, "no problems in 1 file\n")
+    both = [str(tmp_path / name) for name in ("market.yaml", "shop.test.yaml")]
+    assert check("--deny-warnings", *both) == (0, "no problems in 2 files\n")
+    assert check(str(tmp_path / "shop.yaml"))[1].endswith("1 warning in 1 file\n")
+
+
+def test_models_of_another_folder_are_named_for_reference(tmp_path: Path, check: Check) -> None:
+    """What `--schemas` names is read and not reported on."""
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas/release.yaml").write_text("kind: release\nfields: {app: {type: app}}\n")
+    (tmp_path / "shop.yaml").write_text(
+        GOOD.replace("deploytime", "release").replace(
+            ", commit: body.commit, timestamp: body.finished_at", ""
+        )
+    )
+    path = str(tmp_path / "shop.yaml")
+    assert check("--format=concise", path)[0] == 1
+    assert check(f"--schemas={tmp_path}/schemas", path) == (0, "no problems in 1 file\n")
+
+
+def test_samples_are_of_one_mapping(check: Check) -> None:
+    """With several, it is not clear which one sends them."""
+    sample = "tests/broken/sample-of-another-system"
+    code, printed = check(f"--samples={sample}", "mappings")
+    assert code == 2
+    assert printed == (
+        "gateway: --samples are deliveries of one mapping, and these are 4: github, gitlab, jira, "
+        "pelorus\n"
+    )
+    code, printed = check(f"--samples={sample}", "schemas")
+    assert (code, printed.endswith("and none is named\n")) == (2, True)
+    code, printed = check("--samples=docs", "mappings/jira.yaml")
+    assert (code, printed) == (2, "gateway: there is no sample (*.json, *.http) in docs\n")
+
+
+def test_a_name_that_one_sample_of_many_has_is_fine(tmp_path: Path, check: Check) -> None:
+    """Samples are held together: some deliveries lack what others have."""
+    (tmp_path / "shop.yaml").write_text(GOOD)
+    (tmp_path / "samples").mkdir()
+    for number, key in enumerate(("service", "commit", "finished_at")):
+        (tmp_path / f"samples/{number}.json").write_text(json.dumps({key: "x"}))
+    samples = f"--samples={tmp_path}/samples"
+    arguments = ("--deny-warnings", samples, str(tmp_path / "shop.yaml"))
+    assert check(*arguments) == (0, "no problems in 4 files\n")
+    (tmp_path / "samples/1.json").unlink()
+    code, printed = check("--format=concise", *arguments)
+    assert code == 1
+    assert "warning[not-in-samples]: `body.commit` resolved in 0 of 2 samples\n" in printed
+
+
+def test_the_junit_format_has_a_test_case_for_each_file(check: Check) -> None:
+    """Errors are failures, warnings are what a test case printed; both fail where they are denied."""
+    warned = "tests/broken/model-has-a-label-for-each-time.yaml"
+    code, printed = check("--format=junit", WRONG, warned, "mappings/jira.yaml")
+    suite = ET.fromstring(printed)[0]
+    assert (code, suite.get("tests"), suite.get("failures")) == (1, "3", "1")
+    cases = {case.get("name"): case for case in suite}
+    failure = cases[WRONG].find("failure")
+    assert failure is not None
+    assert (failure.get("type"), failure.get("message")) == ("expression-syntax", "unexpected `=`")
+    assert f"{WRONG}:9:17: error" in str(failure.text)
+    assert "unbounded-label" in str(cases[warned].findtext("system-out"))
+    assert len(cases["mappings/jira.yaml"]) == 0
+    code, printed = check("--format=junit", "--deny-warnings", warned)
+    assert (code, ET.fromstring(printed).get("failures")) == (1, "1")
 
 
 def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path, check: Check) -> None:
@@ -319,6 +446,15 @@ HOSTILE = {
     "huge-file": ("# " + "x" * 1024 * 1024, "too-large"),
     "deep-expression": (GOOD.replace("body.service", "(" * 900 + "a"), "expression-syntax"),
     "long-expression": (GOOD.replace("body.service", "body." + "a" * 3_000), "expression-syntax"),
+    "brackets-in-an-expression": (
+        GOOD.replace("body.service", '"' + "[" * 30_000 + '"'),
+        "expression-syntax",
+    ),
+    "many-operands": (GOOD.replace("body.service", "a && " * 390 + "a"), "expression-syntax"),
+    "many-alternatives": (
+        GOOD.replace("event == 'deployed'", "(a || b) && " * 110 + "a"),
+        "unknown-name",
+    ),
     "python-object": ("source: !!python/object/apply:os.system [ls]\n", "tag-not-allowed"),
     "many-keys": ("".join(f"key{n}: {n}\n" for n in range(5_000)) + GOOD, "unknown-key"),
 }
@@ -333,6 +469,35 @@ def test_a_hostile_file_is_reported_and_the_command_ends(name: str, tmp_path: Pa
     process = run_cli("check", "--format=concise", str(path))
     assert (process.returncode, process.stderr) == (1, "")
     assert f"error[{expected}]" in process.stdout
+
+
+HOSTILE_PAGES = {
+    "brackets-in-a-fence": ("```yaml\nsource: " + "[" * 30_000 + "\n```\n", "too-deep"),
+    "a-fence-that-never-ends": ("```yaml\nsource: shop\nrules: 1\n", "wrong-type"),
+    "many-fences": (f"```yaml\n{GOOD}```\n" * 300, "too-large"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_PAGES)
+def test_a_hostile_page_is_reported_and_the_command_ends(name: str, tmp_path: Path) -> None:
+    """As for a file of YAML."""
+    text, expected = HOSTILE_PAGES[name]
+    path = tmp_path / f"{name}.md"
+    path.write_text(text)
+    process = run_cli("check", "--format=concise", str(path))
+    assert (process.returncode, process.stderr) == (1, "")
+    assert f"error[{expected}]" in process.stdout
+
+
+@pytest.mark.parametrize("text", ["[" * 30_000, '{"a": ' * 30_000, "POST / HTTP/1.1\n" * 9])
+def test_a_hostile_sample_is_reported_and_the_command_ends(text: str, tmp_path: Path) -> None:
+    """What is no delivery is no reason to end otherwise."""
+    (tmp_path / "shop.yaml").write_text(GOOD)
+    (tmp_path / "sample.json").write_text(text)
+    arguments = ["--format=concise", "--samples", "sample.json", "shop.yaml"]
+    process = run_cli("check", *arguments, cwd=tmp_path)
+    assert (process.returncode, process.stderr) == (1, "")
+    assert "error[unreadable-sample]" in process.stdout
 
 
 def test_the_readme_shows_what_check_says(tmp_path: Path) -> None:

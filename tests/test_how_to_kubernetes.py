@@ -140,6 +140,11 @@ def test_the_objects_fit_together() -> None:
     assert monitored == ["gateway-internal"]
 
 
+def test_what_is_mounted_is_kept_up_to_date() -> None:
+    """Whole folders: Kubernetes never updates a single file that is mounted, and a reload reads them."""
+    assert not any("subPath" in mount for mount in container()["volumeMounts"])
+
+
 def test_one_gateway_holds_the_journal() -> None:
     """The old pod is gone before the new one comes."""
     spec = manifests()["Deployment", "gateway"]["spec"]

@@ -198,7 +198,7 @@ def test_a_source_may_be_open_when_it_says_so(strict: Gateway) -> None:
         (b'{"a": "\xff"}', (1, 8)),
         (b"[" * 100_000, (1, 901)),
         (b'{"a": NaN}', (1, 7)),
-        (b'{"a": ' + b"9" * 5_000 + b"}", (1, 5_008)),
+        (b'{"ref": ' + b"9" * 5_000 + b"}", (1, 5_010)),
         (b'\xef\xbb\xbf{"a": 1}', (1, 1)),
     ],
     ids=["typo", "empty", "truncated", "utf8", "nested", "nan", "huge-integer", "bom"],

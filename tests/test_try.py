@@ -15,7 +15,16 @@ from typing import Any
 
 import pytest
 
-from tests.harness import GITHUB_SECRET, ROOT, Gateway, hub_signature, run_cli, running
+from tests.harness import (
+    GITHUB_SECRET,
+    ROOT,
+    Answer,
+    Gateway,
+    hub_signature,
+    request,
+    run_cli,
+    running,
+)
 from tests.samples import gitlab_push
 
 MAPPING = """\
@@ -329,6 +338,58 @@ def test_what_explains_keeps_no_secret(served: Gateway) -> None:
         told = _journal(served, *command).stdout
         assert GITHUB_SECRET not in told
         assert hub_signature(b"", GITHUB_SECRET)[:7] not in told
+
+
+# A running gateway
+
+
+def _dry_run(gateway: Gateway, source: str, body: bytes, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return request(gateway.internal, "POST", f"/try/{source}", body, named)
+
+
+PUSH = json.dumps(
+    {
+        "ref": "refs/heads/main",
+        "repository": {"full_name": "harbour-works/tide-table"},
+        "commits": [{"id": "5ca1ab1e0ff1ce", "timestamp": "2026-01-31T09:30:00Z"}],
+    }
+).encode()
+
+
+def test_a_dry_run_explains_and_keeps_nothing(served: Gateway) -> None:
+    before = served.samples(), _journal(served, "deliveries").stdout
+    answer = _dry_run(served, "github", PUSH, X_GitHub_Event="push")
+    assert answer.status == 200
+    explained = answer.json()
+    assert explained["outcome"] == "accepted"
+    assert explained["authentication"].startswith("not checked")
+    assert (served.samples(), _journal(served, "deliveries").stdout) == before
+    assert served.counter('gateway_deliveries_total{outcome="accepted",source="github"}') == 1
+
+
+def test_a_dry_run_judges_the_proof(served: Gateway) -> None:
+    for secret, said, outcome in (
+        (GITHUB_SECRET, "authentic", "accepted"),
+        ("another secret than that", "refused: the signature", "unauthorized"),
+    ):
+        headers = {"X_GitHub_Event": "push", "X_Hub_Signature_256": hub_signature(PUSH, secret)}
+        explained = _dry_run(served, "github", PUSH, **headers).json()
+        assert explained["authentication"].startswith(said)
+        assert explained["outcome"] == outcome
+
+
+def test_a_dry_run_is_text_where_text_is_asked_for(served: Gateway) -> None:
+    answer = _dry_run(served, "github", PUSH, X_GitHub_Event="push", Accept="text/plain")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "rule `commits pushed to a branch`: applies" in answer.body.decode()
+
+
+def test_a_dry_run_of_anything_is_answered(served: Gateway) -> None:
+    assert _dry_run(served, "github", b"{").json()["outcome"] == "dead_lettered"
+    assert _dry_run(served, "github", b"").json()["outcome"] == "dead_lettered"
+    assert _dry_run(served, "nowhere", PUSH).status == 404
+    assert _dry_run(served, "github", b"[" * 26 * 1024 * 1024).status == 413
 
 
 def test_the_guide_shows_what_comes_out(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from gateway.app.http import Body, Budget, Refused
 from gateway.authentication import Authentication, nobody
 from gateway.delivery import Delivery
 from gateway.journal.entry import JournalUnavailable, Overloaded
-from gateway.pipeline import Answer, Pipeline, Source
+from gateway.pipeline import Answer, Pipeline
+from gateway.source import Source
 
 log = logging.getLogger("gateway")
 

@@ -11,7 +11,8 @@ from gateway.app import http
 from gateway.app.edge import Edge
 from gateway.app.http import Disconnected, Refused
 from gateway.delivery import Verdict
-from gateway.pipeline import Answer, Source, answer_json
+from gateway.pipeline import Answer, answer_json
+from gateway.source import Source
 
 _PATH = re.compile(rb"/hooks/([A-Za-z0-9._~-]{1,100})")
 

@@ -1,15 +1,20 @@
-"""The internal listener: metrics and health, for Prometheus and the platform, never for senders."""
+"""The internal listener: metrics, health, reloading and dry runs, for Prometheus and the platform, never for senders."""
 
 import asyncio
 import gzip
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Protocol
 
-from litestar import Litestar, Request, Response, get
+import msgspec
+from litestar import Litestar, Request, Response, get, post
+from msgspec import Struct
 
 from gateway import exposition
+from gateway.app import http
 from gateway.app.problems import problem_response
+from gateway.delivery import Delivery
 from gateway.pipeline import Pipeline
 
 _GZIP_LEVEL = 1
@@ -17,8 +22,30 @@ _OFF_LOOP = 64 * 1024
 """Bytes; a larger scrape is compressed in a thread, so that deliveries need not wait for it."""
 
 
-def internal_app(pipeline: Pipeline, ready: Callable[[], bool]) -> Litestar:
-    """The application of the internal listener. `ready` says whether deliveries are being taken."""
+class Reloaded(Struct, frozen=True):
+    """What came of reading everything anew: a status, and the members of the answer. Where that is
+    not 200, what was served is served on, and `detail` says why."""
+
+    status: HTTPStatus
+    members: Mapping[str, object]
+    detail: str = ""
+
+
+class Explain(Protocol):
+    """Tells what serving would make of a request; nothing for a source that does not exist."""
+
+    def __call__(self, delivery: Delivery, *, as_text: bool) -> str | None: ...
+
+
+def internal_app(
+    pipeline: Pipeline,
+    ready: Callable[[], bool],
+    reload: Callable[[], Awaitable[Reloaded]],
+    explain: Explain,
+    max_body: int,
+) -> Litestar:
+    """The application of the internal listener. `ready` says whether deliveries are being taken;
+    `reload` reads everything anew, as it is after the call; `max_body` is in bytes."""
 
     @get("/metrics")
     async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -47,8 +74,38 @@ def internal_app(pipeline: Pipeline, ready: Callable[[], bool]) -> Litestar:
             return Response("ready\n", media_type="text/plain")
         return Response("not ready\n", media_type="text/plain", status_code=503)
 
+    @post("/-/reload")
+    async def reload_now() -> Response[bytes]:
+        """Mappings, models and secrets as they are now are served, or a problem says why not."""
+        reloaded = await reload()
+        if reloaded.status is HTTPStatus.OK:
+            body, kind = msgspec.json.encode(reloaded.members), http.JSON
+        else:
+            body = http.problem(reloaded.status, reloaded.detail, **reloaded.members)
+            kind = http.PROBLEM
+        return Response(body, media_type=kind.decode(), status_code=reloaded.status)
+
+    @post("/try/{source:str}", status_code=HTTPStatus.OK, request_max_body_size=max_body)
+    async def try_request(source: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+        """A dry run that explains: text where `Accept` asks for it, JSON else. Stores nothing."""
+        delivery = Delivery(
+            source=source,
+            headers=http.texts(request.scope["headers"]),
+            query=http.query(request.scope),
+            body=await request.body(),
+            received_at=time.time(),
+        )
+        as_text = "text/plain" in request.headers.get("accept", "")
+        # A large payload takes long to explain, and deliveries need not wait for it.
+        explained = await asyncio.to_thread(explain, delivery, as_text=as_text)
+        if explained is None:
+            problem = http.problem(HTTPStatus.NOT_FOUND, f"there is no source `{source}`")
+            return Response(problem, media_type=http.PROBLEM.decode(), status_code=404)
+        kind = "text/plain" if as_text else http.JSON.decode()
+        return Response(f"{explained}\n".encode(), media_type=kind)
+
     return Litestar(
-        [metrics, healthy, readiness],
+        [metrics, healthy, readiness, reload_now, try_request],
         openapi_config=None,
         exception_handlers={Exception: problem_response},
         logging_config=None,

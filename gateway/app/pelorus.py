@@ -18,9 +18,9 @@ from gateway.app.edge import Edge
 from gateway.app.http import Disconnected, Refused
 from gateway.body import is_json
 from gateway.delivery import Verdict
-from gateway.pipeline import Source
+from gateway.pelorus_signature import SOURCE
+from gateway.source import Source
 
-SOURCE = "pelorus"
 MAX_BODY = 100_000
 _USER_AGENT = b"pelorus-webhook/"
 _EVENT = b"x-pelorus-event"

@@ -39,19 +39,27 @@ def bind(address: Address) -> socket.socket:
     return listener
 
 
+def hold_hangups() -> None:
+    """Lets a SIGHUP wait for `serve`: until a handler is there, it would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
 async def serve(
     apps: list[tuple[Litestar, socket.socket]],
     shutdown_timeout: int,
     on_ready: Callable[[], None],
     on_stopping: Callable[[], None],
+    on_hangup: Callable[[], object],
 ) -> None:
     """Serves until SIGINT or SIGTERM, then answers what is in flight for up to `shutdown_timeout`
-    seconds and returns."""
+    seconds and returns. A SIGHUP ends nothing."""
     servers = [_Server(_config(app, shutdown_timeout)) for app, _ in apps]
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     running = [
         asyncio.create_task(server.serve(sockets=[listener]))
         for server, (_, listener) in zip(servers, apps, strict=True)

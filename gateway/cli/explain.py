@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     moment = journal.moment(kept.received_at)
     said = f"was proven when it came, {moment}, and kept as {kept.outcome}"
     explained = msgspec.structs.replace(explained, delivery=kept.delivery, authentication=said)
-    explaining.show(explained, options.format)
+    print(explaining.render(explained, options.format))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -10,16 +10,19 @@ from msgspec import Struct
 
 from gateway import report, settings
 from gateway.cli import wiring
+from gateway.cli.wiring import Served, Sources
 from gateway.delivery import Delivery
 from gateway.diagnostic import did_you_mean, has_errors
-from gateway.mapping import proof
-from gateway.mapping.compiler import CompiledMapping
+from gateway.mapping import explanation, proof
+from gateway.mapping.compiler import Compilation, CompiledMapping
 from gateway.mapping.explanation import Explanation
 from gateway.mapping.narration import narrate
-from gateway.pipeline import Source
+from gateway.mapping.proof import REFUSED
 from gateway.settings import SettingsError
+from gateway.source import Source
 
 TEXT, JSON = "text", "json"
+UNAUTHORIZED = "unauthorized"
 
 
 class Subject(Struct, frozen=True):
@@ -33,15 +36,7 @@ class Subject(Struct, frozen=True):
 
 def define(parser: argparse.ArgumentParser) -> None:
     """The flags that say which mappings explain, and how."""
-    parser.add_argument(
-        "--mappings",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="mappings on top of the bundled ones, as for serve; repeatable",
-    )
-    wiring.define_schemas(parser)
+    wiring.define_files(parser)
     parser.add_argument(
         "--secrets",
         type=Path,
@@ -59,36 +54,68 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def subject(name: str, options: argparse.Namespace) -> Subject:
     """The mapping of a source. Raises SettingsError."""
-    loaded = wiring.load([*options.schemas, *options.mappings])
+    loaded = wiring.load(wiring.files(options))
     if has_errors(loaded.diagnostics):
         raise SettingsError(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
-    mapping = loaded.compilation.mappings.get(name)
-    if mapping is None:
+    sources = wiring.sources(loaded.compilation, os.environ, options.secrets)
+    found = find(name, loaded.compilation, sources, os.environ)
+    if found is None:
         mend = did_you_mean(name, loaded.compilation.mappings)
         raise SettingsError(f"there is no source `{name}`; {mend}")
-    found = wiring.sources(loaded.compilation, os.environ, options.secrets)
-    missing = next((one.secrets for one in found.missing if one.source == name), ())
-    params = {**mapping.plan.params, **wiring.overrides(mapping, os.environ)}
+    return found
+
+
+def find(
+    name: str, compilation: Compilation, sources: Sources, environment: Mapping[str, str]
+) -> Subject | None:
+    """The mapping of a source among those compiled. Raises SettingsError."""
+    mapping = compilation.mappings.get(name)
+    if mapping is None:
+        return None
+    missing = next((one.secrets for one in sources.missing if one.source == name), ())
+    params = {**mapping.plan.params, **wiring.overrides(mapping, environment)}
     plan = msgspec.structs.replace(mapping.plan, params=params)
-    return Subject(msgspec.structs.replace(mapping, plan=plan), found.live.get(name), missing)
+    return Subject(msgspec.structs.replace(mapping, plan=plan), sources.live.get(name), missing)
 
 
-def judged(subject: Subject, headers: Mapping[str, str], delivery: Delivery) -> str:
-    """What serving would say of a request's proof. `headers` are those that came, names in lower
-    case."""
+def tried(subject: Subject, delivery: Delivery) -> Explanation:
+    """What serving would make of a request, which need not prove its sender."""
+    explained = explanation.explain(subject.mapping, delivery)
+    authentication = _judged(subject, delivery)
+    if authentication.startswith(REFUSED):
+        explained = msgspec.structs.replace(explained, outcome=UNAUTHORIZED, events=(), reasons=())
+    return msgspec.structs.replace(explained, authentication=authentication)
+
+
+def _judged(subject: Subject, delivery: Delivery) -> str:
     scheme = subject.mapping.scheme
     if subject.source is None:
         return f"not checked: the secret {' and '.join(subject.missing)} is not set"
-    if scheme is not None and not proof.carries_proof(scheme, headers):
+    if scheme is not None and not proof.carries_proof(scheme, delivery.headers):
         return "not checked: the request carries no proof of its sender"
+    authentication = subject.source.authentication
     return proof.judge(
-        scheme, subject.source.authentication, headers, delivery.body, delivery.received_at
+        scheme, authentication, delivery.headers, delivery.body, delivery.received_at
     )
 
 
-def show(explanation: Explanation, form: str) -> None:
-    """Prints an explanation."""
+def render(explained: Explanation, form: str) -> str:
+    """An explanation as text or as JSON."""
     if form == JSON:
-        print(msgspec.json.format(msgspec.json.encode(explanation), indent=2).decode())
-    else:
-        print(narrate(explanation))
+        return msgspec.json.format(msgspec.json.encode(explained), indent=2).decode()
+    return narrate(explained)
+
+
+class Explainer:
+    """Explains requests by what is served at the time, as the internal listener asks for it."""
+
+    def __init__(self, served: Callable[[], Served], environment: Mapping[str, str]) -> None:
+        self._served = served
+        self._environment = environment
+
+    def __call__(self, delivery: Delivery, *, as_text: bool) -> str | None:
+        """The explanation of what serving would make of a request; None for an unknown source."""
+        served = self._served()
+        compilation = served.library.compilation
+        found = find(delivery.source, compilation, served.sources, self._environment)
+        return render(tried(found, delivery), TEXT if as_text else JSON) if found else None

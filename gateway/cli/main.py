@@ -6,13 +6,12 @@ Exit codes: 0 fine, 1 what was examined is wrong, 2 it could not be examined or 
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from keyword import iskeyword
-
-from gateway.settings import SettingsError
 
 COMMANDS = {
     "serve": "receive webhooks and show series to Prometheus",
+    "new": "draft a mapping and its cases from sample payloads",
     "check": "lint mappings and models",
     "test": "run the cases beside mappings",
     "show": "print the mapping of a source as it is in force, and where each line comes from",
@@ -27,7 +26,18 @@ COMMANDS = {
 
 def version() -> str:
     """The version of the installed package."""
+    # It takes longer to import than most commands take to run.
+    from importlib import metadata  # noqa: PLC0415  # See above.
+
     return metadata.version("pelorus-gateway")
+
+
+class _Version(argparse.Action):
+    """Prints the version; found only where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"gateway {version()}")
+        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="gateway",
         description="Native webhooks in, software delivery metrics out, described by YAML.",
     )
-    parser.add_argument("--version", action="version", version=f"gateway {version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     given = list(sys.argv[1:] if arguments is None else arguments)
     # A command's module is imported only where the command is asked for.
@@ -46,8 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name, help=summary, description=summary[0].upper() + summary[1:] + "."
         )
         if name == wanted:
-            import_module(f"gateway.cli.{_module(name)}").define(command)
+            import_module(f"gateway.cli.{module(name)}").define(command)
     options = parser.parse_args(given)
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # `--help` ends before this and is the quicker for it.
+    from gateway.settings import SettingsError  # noqa: PLC0415  # See above.
+
     try:
         return int(options.run(options))
     except SettingsError as error:
@@ -59,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _module(command: str) -> str:
-    # A word of Python's own cannot be a module's name.
+def module(command: str) -> str:
+    """The module of a command; a word of Python's own cannot be one's name."""
     return command + "_" * iskeyword(command)
 
 

@@ -74,6 +74,13 @@ OPTIONS = (
         help="a folder of secrets, each in a file named like its environment variable",
     ),
     Option(
+        flag="--watch",
+        variable="GATEWAY_WATCH",
+        default="5",
+        metavar="SECONDS",
+        help="how often mappings, models and secrets are looked at for changes; 0 is never",
+    ),
+    Option(
         flag="--max-body",
         variable="GATEWAY_MAX_BODY",
         default="25",
@@ -171,6 +178,7 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
         window=window,
         # A series is remembered for as long as the window shows it, so no longer can it be spaced.
         scrape_interval=number("scrape_interval", 0, min(600, window)),
+        watch=number("watch", 0, 86_400),
     )
 
 

@@ -5,14 +5,14 @@ import http.client
 import os
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway import report, settings
 from gateway.authentication import Authentication
-from gateway.cli import request, wiring
+from gateway.cli import casefiles, request, wiring
 from gateway.delivery import Reason
 from gateway.diagnostic import did_you_mean, has_errors
 from gateway.mapping import cases, library
@@ -30,6 +30,7 @@ class Sample(Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
     expected: int = 202
+    query: str = ""
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -58,16 +59,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the folder of secrets, as for serve (default: %(default)s)",
     )
-    parser.add_argument(
-        "--mappings",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="mappings on top of the bundled ones, as for serve, with their cases beside them; "
-        "repeatable",
-    )
-    wiring.define_schemas(parser)
+    wiring.define_files(parser)
     parser.set_defaults(run=run)
 
 
@@ -85,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _authentication(options: argparse.Namespace) -> Authentication:
-    loaded = wiring.load([*options.schemas, *options.mappings])
+    loaded = wiring.load(wiring.files(options))
     if has_errors(loaded.diagnostics):
         raise SettingsError(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
     known = loaded.compilation.mappings
@@ -114,29 +106,34 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise SettingsError(f"there are no cases of `{options.source}`; name a PAYLOAD")
-    text = path.read_text(encoding="utf-8")
-    read, findings = cases.read(str(path), text)
+    read, findings, text = casefiles.read(path)
     if read is None:
         raise SettingsError(report.render(findings, {str(path): text}, 1))
-    chosen = _chosen(read.cases, options)
+    known = read.file.cases
+    chosen = _chosen(known, options)
     if not chosen:
-        mend = did_you_mean(options.case, [case.name for case in read.cases])
+        mend = did_you_mean(options.case, [case.name for case in known])
         raise SettingsError(f"no case's name holds `{options.case}`; {mend}")
     return [
         Sample(
             case.name,
             {**json, **case.headers, **given},
             case.body(),
-            expected=_STATUSES.get(case.expect.outcome, 202),
+            expected=_status(case),
+            query=f"?{urlencode(case.query)}" if case.query else "",
         )
         for case in chosen
     ]
 
 
+def _status(case: cases.Case) -> int:
+    """What a case may be meant to get besides a 2xx; what has no JSON value cannot be read."""
+    return _STATUSES.get(case.outcome, 400 if case.payload is UNSET else 202)
+
+
 def _chosen(known: list[cases.Case], options: argparse.Namespace) -> list[cases.Case]:
     if options.case is not None:
-        exact = [case for case in known if case.name == options.case]
-        return exact or [case for case in known if options.case in case.name]
+        return cases.named(known, options.case)
     samples = [case for case in known if case.sample]
     return known if options.all or not samples else samples
 
@@ -155,7 +152,8 @@ def _post(
     headers = {name: value for name, value in signature.items() if name.lower() not in named}
     headers |= sample.headers
     try:
-        connection.request("POST", f"{parts.path.rstrip('/')}/hooks/{source}", sample.body, headers)
+        path = f"{parts.path.rstrip('/')}/hooks/{source}{sample.query}"
+        connection.request("POST", path, sample.body, headers)
         response = connection.getresponse()
         return response.status, response.read()
     except OSError as error:

@@ -7,25 +7,28 @@ import os
 import shutil
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
-from gateway import report
 from gateway.app.edge import Limits
 from gateway.app.internal import internal_app
 from gateway.app.public import public_app
-from gateway.app.server import CannotListen, bind, serve
+from gateway.app.server import CannotListen, bind, hold_hangups, serve
 from gateway.cli import options as flags
 from gateway.cli import wiring
+from gateway.cli.explaining import Explainer
 from gateway.cli.main import fail, version
-from gateway.cli.wiring import Library, Sources
-from gateway.diagnostic import Diagnostic, has_errors
+from gateway.cli.reload import Reloader
+from gateway.cli.wiring import Refused, Served, Sources
 from gateway.journal.sqlite import JournalError, SqliteJournal
 from gateway.pipeline import Pipeline
 from gateway.series import Series
 from gateway.settings import DEFAULT_SECRETS, Settings
 from gateway.telemetry import Telemetry
+
+log = logging.getLogger("gateway")
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +40,17 @@ def run(options: argparse.Namespace) -> int:
     """Serves; returns when stopped. 1 where mappings or models are wrong, 2 where it cannot serve."""
     _log_to_stderr()
     settings = flags.settings_from(options, os.environ)
-    library = wiring.load((*settings.schemas, *settings.mappings))
-    if has_errors(library.diagnostics):
-        return _refuse(library, [])
-    if settings.new_secrets:
-        for path in wiring.write_new_secrets(library.compilation, os.environ, settings.secrets):
-            print(f"wrote a new secret to {path}, readable by its owner alone", flush=True)
-    sources = wiring.sources(library.compilation, os.environ, settings.secrets)
-    if sources.diagnostics:
-        return _refuse(library, [*sources.diagnostics])
+    hold_hangups()
+    try:
+        served = wiring.served(
+            wiring.load(settings.sources),
+            os.environ,
+            settings.secrets,
+            new_secrets=settings.new_secrets,
+        )
+    except Refused as refused:
+        print(refused.report, file=sys.stderr)
+        return 1
     try:
         public = bind(settings.listen)
         internal = bind(settings.internal_listen)
@@ -55,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         with runner:
-            runner.run(_serve(settings, library, sources, journal, public, internal))
+            runner.run(_serve(settings, served, journal, public, internal))
     finally:
         journal.close()
     print("stopped", flush=True)
@@ -72,34 +77,26 @@ def _log_to_stderr() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
-def _refuse(library: Library, more: list[Diagnostic]) -> int:
-    """The same text as `gateway check` gives for the same files."""
-    findings = [*library.diagnostics, *more]
-    files = {file.name for file in library.files if file.layer > wiring.BUNDLED_LAYER}
-    files |= {finding.span.file for finding in findings}
-    print(report.render(findings, library.texts, len(files)), file=sys.stderr)
-    return 1
-
-
 async def _serve(
     settings: Settings,
-    library: Library,
-    sources: Sources,
+    served: Served,
     journal: SqliteJournal,
     public: socket.socket,
     internal: socket.socket,
 ) -> None:
-    telemetry = Telemetry(version())
-    for name in sources.live:
-        telemetry.source(name, live=True)
-    for missing in sources.missing:
-        telemetry.source(missing.source, live=False)
-    series = Series(
-        library.compilation.models,
+    new_series = partial(
+        Series,
         window=round(settings.window * 1000),
         spacing=round(settings.scrape_interval * 1000),
     )
-    pipeline = Pipeline(sources.live, journal, series, telemetry)
+    pipeline = Pipeline(
+        served.sources.live,
+        served.library.compilation.models,
+        new_series,
+        journal,
+        Telemetry(version()),
+    )
+    reloader = Reloader(settings, os.environ, served, pipeline)
     journal.start()
     taking = asyncio.Event()
     limits = Limits(
@@ -111,17 +108,36 @@ async def _serve(
 
     def on_ready() -> None:
         taking.set()
-        print(_greeting(settings, sources), flush=True)
+        print(_greeting(settings, served.sources), flush=True)
+        log.info("%s", _watched(settings))
 
-    await serve(
-        [
-            (public_app(pipeline, limits), public),
-            (internal_app(pipeline, taking.is_set), internal),
-        ],
-        settings.shutdown_timeout,
-        on_ready,
-        taking.clear,
-    )
+    async with reloader.running():
+        await serve(
+            [
+                (public_app(pipeline, limits), public),
+                (
+                    internal_app(
+                        pipeline,
+                        taking.is_set,
+                        lambda: reloader.reload("POST /-/reload"),
+                        Explainer(lambda: reloader.served, os.environ),
+                        settings.max_body,
+                    ),
+                    internal,
+                ),
+            ],
+            settings.shutdown_timeout,
+            on_ready=on_ready,
+            on_stopping=taking.clear,
+            on_hangup=lambda: reloader.reload("SIGHUP"),
+        )
+
+
+def _watched(settings: Settings) -> str:
+    if not settings.watch:
+        return "not watching for changes: SIGHUP and POST /-/reload read them"
+    paths = dict.fromkeys(map(str, (*settings.sources, settings.secrets)))
+    return f"looking for changes of {', '.join(paths)} every {settings.watch:g} seconds"
 
 
 def _greeting(settings: Settings, sources: Sources) -> str:

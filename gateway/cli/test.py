@@ -1,37 +1,17 @@
-"""`gateway test`: runs the cases beside mappings, and says which rules no case reaches."""
+"""`gateway test`: runs the cases beside mappings, and says what no case tries."""
 
 import argparse
-import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from xml.etree import ElementTree as ET
-
-from msgspec import Struct
 
 from gateway import report
-from gateway.cli import wiring
+from gateway.cli import casefiles, suites, update, wiring
+from gateway.cli.suites import Suite
 from gateway.diagnostic import did_you_mean, has_errors
-from gateway.mapping import cases, library, trial
+from gateway.mapping import cases, coverage, library, trial
 from gateway.mapping.compiler import Compilation
-from gateway.mapping.trial import Trial
 from gateway.settings import SettingsError, number
-
-
-class Suite(Struct, frozen=True):
-    """The trials of one file, and the rules of its mapping."""
-
-    file: str
-    source: str
-    rules: tuple[str, ...]
-    trials: tuple[Trial, ...]
-
-    @property
-    def reached(self) -> frozenset[str]:
-        return frozenset(name for one in self.trials for name in one.fired)
-
-    @property
-    def failed(self) -> list[Trial]:
-        return [one for one in self.trials if not one.passed]
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -40,138 +20,163 @@ def define(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="PATH",
-        help="folders of mappings with their cases, or `*.test.yaml` files; the bundled ones where "
-        "none is given",
+        help="folders of mappings with their cases, mappings whose cases lie beside them, or "
+        "`*.test.yaml` files; the bundled ones where none is given",
     )
     wiring.define_schemas(parser)
     parser.add_argument(
+        "-k",
+        "--case",
+        metavar="NAME",
+        help="only the case of this name, or those whose names hold it; coverage is not told then",
+    )
+    parser.add_argument(
         "--min-coverage",
-        default="0",
         metavar="PERCENT",
-        help="fail where the cases of a mapping reach fewer of its rules",
+        help="fail where the cases of a mapping try fewer of its rules, branches and fields together",
+    )
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="write what comes out into the expectations of failing cases, each after a question",
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="with --update: answer every question with yes"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("full", "json"),
+        default="full",
+        help="full, for people (the default); json, with all that is covered and what is not",
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report as well")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 where every case came out as it says, 1 where one did not or coverage is too low; raises
-    SettingsError where there is nothing to run."""
-    least = number(options.min_coverage, "--min-coverage", 0, 100)
-    files = _case_files(options.paths or [library.bundled("mappings")])
-    folders = sorted({path.parent for path in files})
+    """0 where every case came out as it says, 1 where one did not, what was read is wrong, a named
+    mapping has no cases, or coverage is too low; raises SettingsError where there is nothing to run."""
+    least = _least(options)
+    if options.yes and not options.update:
+        raise SettingsError("--yes answers the questions of --update, and goes with it")
+    if options.update and not options.yes and not sys.stdin.isatty():
+        raise SettingsError(
+            "--update asks about each case, and there is no terminal to ask; accept all with --yes"
+        )
+    paths = options.paths or [library.bundled("mappings")]
+    folders = sorted({path if path.is_dir() else path.parent for path in _known(paths)})
     loaded = wiring.load([*options.schemas, *folders])
     if has_errors(loaded.diagnostics):
         print(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
         return 1
-    read, wrong = _read(files)
-    if wrong:
-        print(wrong)
+    files, notes, lacking = _case_files(paths, loaded.compilation)
+    found = _suites(files, loaded.compilation, options.case)
+    if isinstance(found, str):
+        print(found)
         return 1
-    suites = [_suite(path, one, loaded.compilation) for path, one in read]
-    for suite in suites:
-        print(_told(suite))
-    print(_summary(suites))
+    people = options.format == "full"
+    if options.update and update.review(
+        found, everything=options.yes, to=sys.stdout if people else sys.stderr
+    ):
+        found = _suites(files, loaded.compilation, options.case)
+        if isinstance(found, str):
+            raise SettingsError(found)
+    print(suites.told(found, [*notes, *lacking]) if people else suites.as_json(found))
     if options.junit:
-        _write_junit(options.junit, suites)
-    poor = [suite for suite in suites if _percent(suite.reached, suite.rules) < least]
+        suites.write_junit(options.junit, found)
+    poor = [one for one in found if one.coverage is not None and one.coverage.percent < least]
     for suite in poor:
-        share = _percent(suite.reached, suite.rules)
-        print(f"{suite.file}: {share:.0f}% of the rules are reached, {least:g}% are asked for")
-    return 1 if poor or any(suite.failed for suite in suites) else 0
+        percent = suites.percent(suite.coverage)
+        print(
+            f"{suite.file}: {percent}% is covered, {least:g}% is asked for",
+            file=sys.stdout if people else sys.stderr,
+        )
+    return 1 if poor or lacking or any(suite.failed for suite in found) else 0
 
 
-def _case_files(paths: Sequence[Path]) -> list[Path]:
+def _least(options: argparse.Namespace) -> float:
+    if options.min_coverage is None:
+        return 0
+    if options.case is not None:
+        raise SettingsError("--min-coverage is about all cases; leave it out with --case")
+    return number(options.min_coverage, "--min-coverage", 0, 100)
+
+
+# What to run
+
+
+def _known(paths: Sequence[Path]) -> Sequence[Path]:
+    """The paths, all of which are there and can have cases. Raises SettingsError."""
+    for path in paths:
+        if not path.is_dir() and not (path.suffix in (".yaml", ".yml") and path.is_file()):
+            raise SettingsError(f"{path} is neither a folder, nor a mapping or a file of cases")
+    return paths
+
+
+def _case_files(
+    paths: Iterable[Path], compilation: Compilation
+) -> tuple[list[Path], list[str], list[str]]:
+    """The files of cases; a note for each named file that needs none, and one for each that has none
+    and should. Raises SettingsError where a folder has none."""
+    sources = {
+        mapping.document.span.file: source for source, mapping in compilation.mappings.items()
+    }
     found: list[Path] = []
+    notes: list[str] = []
+    lacking: list[str] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(path.glob(f"*{library.CASES_SUFFIX}"))
-        elif path.name.endswith(library.CASES_SUFFIX) and path.is_file():
+            within = sorted(path.glob(f"*{library.CASES_SUFFIX}"))
+            if not within:
+                raise SettingsError(f"there are no cases (*.test.yaml) in {path}")
+            found += within
+        elif path.name.endswith(library.CASES_SUFFIX):
             found.append(path)
+        elif str(path) in sources:
+            names = dict.fromkeys((path.stem, sources[str(path)]))
+            beside = [path.with_name(f"{name}{library.CASES_SUFFIX}") for name in names]
+            there = next((one for one in beside if one.is_file()), None)
+            if there is None:
+                lacking.append(f"{path}: there are no cases beside it ({beside[0].name})")
+            else:
+                found.append(there)
         else:
-            raise SettingsError(f"{path} is neither a folder nor a file of cases (*.test.yaml)")
-    if not found:
-        places = ", ".join(str(path) for path in paths)
-        raise SettingsError(f"there are no cases (*.test.yaml) in {places}")
-    return found
+            notes.append(f"{path}: describes a kind of event, and has no cases")
+    return list({path.resolve(): path for path in found}.values()), notes, lacking
 
 
-def _read(files: Iterable[Path]) -> tuple[list[tuple[Path, cases.CaseFile]], str]:
-    """The cases of the files, or a report of what is wrong with them."""
+def _suites(
+    files: Iterable[Path], compilation: Compilation, words: str | None
+) -> list[Suite] | str:
+    """The cases of the files put to their mappings, or a report of what is wrong with them."""
+    known = {source: mapping.plan.params for source, mapping in compilation.mappings.items()}
     read, findings, texts = [], [], {}
     for path in files:
-        text = path.read_text(encoding="utf-8")
-        texts[str(path)] = text
-        one, problems = cases.read(str(path), text)
+        one, problems, texts[str(path)] = casefiles.read(path, known)
         findings += problems
         if one is not None:
             read.append((path, one))
-    return read, report.render(findings, texts, len(texts)) if findings else ""
-
-
-def _suite(path: Path, read: cases.CaseFile, compilation: Compilation) -> Suite:
-    mapping = compilation.mappings.get(read.source)
-    if mapping is None:
-        mend = did_you_mean(read.source, compilation.mappings)
-        raise SettingsError(f"{path} is about `{read.source}`, and there is no such source; {mend}")
-    return Suite(
-        str(path),
-        read.source,
-        tuple(rule.name for rule in mapping.plan.rules),
-        tuple(trial.run(mapping, case) for case in read.cases),
-    )
-
-
-def _told(suite: Suite) -> str:
-    lines = [f"{suite.file}: {_counted(len(suite.trials), 'case')}, {len(suite.failed)} failed"]
-    for one in suite.failed:
-        lines += [f"  FAILED {one.case.name}", *(f"    {line}" for line in _difference(one))]
-    lines += [
-        f"  no case reaches the rule `{name}`" for name in suite.rules if name not in suite.reached
-    ]
-    return "\n".join(lines)
-
-
-def _difference(one: Trial) -> list[str]:
-    expected, actual = trial.document(one.case.expect), trial.document(one.actual)
-    lines = difflib.unified_diff(
-        expected.splitlines(), actual.splitlines(), "expected", "actual", lineterm="", n=20
-    )
-    return [line for line in lines if not line.startswith("@@")]
-
-
-def _summary(suites: Sequence[Suite]) -> str:
-    total = sum(len(suite.trials) for suite in suites)
-    failed = sum(len(suite.failed) for suite in suites)
-    rules = [(suite.file, name) for suite in suites for name in suite.rules]
-    reached = [(suite.file, name) for suite in suites for name in suite.reached]
-    return (
-        f"{total - failed} passed, {failed} failed; "
-        f"{len(reached)} of {_counted(len(rules), 'rule')} reached"
-        f" ({_percent(reached, rules):.0f}%)"
-    )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _percent(part: Iterable[object], whole: Sequence[object]) -> float:
-    return 100 * len(list(part)) / len(whole) if whole else 100.0
-
-
-def _write_junit(path: Path, suites: Sequence[Suite]) -> None:
-    root = ET.Element("testsuites")
-    for suite in suites:
-        counts = {"tests": str(len(suite.trials)), "failures": str(len(suite.failed))}
-        element = ET.SubElement(root, "testsuite", {"name": suite.source, **counts})
-        for one in suite.trials:
-            names = {"name": one.case.name, "classname": suite.source, "file": suite.file}
-            case = ET.SubElement(element, "testcase", names)
-            if not one.passed:
-                failure = ET.SubElement(case, "failure", {"message": "not as expected"})
-                failure.text = "\n".join(_difference(one))
-    try:
-        ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-    except OSError as error:
-        raise SettingsError(f"cannot write {path}: {error.strerror}") from error
+    if findings:
+        return report.render(findings, texts, len(texts))
+    every = [case for _, one in read for case in one.file.cases]
+    if words is not None and every and not cases.named(every, words):
+        mend = did_you_mean(words, [case.name for case in every])
+        raise SettingsError(f"no case's name holds `{words}`; {mend}")
+    chosen = {case.name for case in (every if words is None else cases.named(every, words))}
+    found = []
+    for path, one in read:
+        mapping = compilation.mappings[one.file.source]
+        trials = trial.run_all(mapping, compilation.models, one.file.cases)
+        asked = [each.asked for each in trials if each.asked is not None]
+        numbers = [n for n, each in enumerate(trials) if each.case.name in chosen]
+        if numbers or words is None:
+            suite = Suite(
+                file=str(path),
+                text=texts[str(path)],
+                source=one.file.source,
+                trials={n: trials[n] for n in numbers},
+                lines={n: one.line(n) for n in numbers},
+                coverage=coverage.cover(mapping, asked) if words is None else None,
+            )
+            found.append(suite)
+    return found

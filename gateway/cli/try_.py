@@ -3,14 +3,9 @@
 import argparse
 import time
 
-import msgspec
-
 from gateway.cli import explaining, request
 from gateway.delivery import Delivery
-from gateway.mapping import explanation
-from gateway.mapping.proof import REFUSED
 
-UNAUTHORIZED = "unauthorized"
 _JSON = "application/json"
 
 
@@ -31,18 +26,16 @@ def run(options: argparse.Namespace) -> int:
     where there is nothing to try."""
     subject = explaining.subject(options.source, options)
     found = request.read(options.payload, options.header)
-    headers = {name.lower(): value for name, value in found.headers.items()}
     delivery = Delivery(
         source=options.source,
-        headers={"content-type": _JSON, **headers},
+        headers={
+            "content-type": _JSON,
+            **{name.lower(): value for name, value in found.headers.items()},
+        },
         query=found.query,
         body=found.body,
         received_at=time.time(),
     )
-    explained = explanation.explain(subject.mapping, delivery)
-    authentication = explaining.judged(subject, headers, delivery)
-    explained = msgspec.structs.replace(explained, authentication=authentication)
-    if authentication.startswith(REFUSED):
-        explained = msgspec.structs.replace(explained, outcome=UNAUTHORIZED, events=(), reasons=())
-    explaining.show(explained, options.format)
+    explained = explaining.tried(subject, delivery)
+    print(explaining.render(explained, options.format))
     return 0 if explained.outcome in ("accepted", "ignored") else 1

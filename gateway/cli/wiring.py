@@ -1,6 +1,7 @@
 """What the commands make of files, secrets and the environment: models, mappings, live sources."""
 
 import argparse
+import hashlib
 import os
 import secrets as randomness
 from collections.abc import Iterable, Mapping
@@ -10,14 +11,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway import authentication, pelorus_signature, settings
-from gateway.app.pelorus import SOURCE as PELORUS
+from gateway import authentication, pelorus_signature, report, settings
 from gateway.authentication import Basic, SecretReference
-from gateway.diagnostic import Diagnostic, did_you_mean
+from gateway.diagnostic import Diagnostic, did_you_mean, has_errors
 from gateway.mapping import library
 from gateway.mapping.compiler import Compilation, CompiledMapping, SourceFile, compile_files
-from gateway.pipeline import Source
+from gateway.mapping.library import Look
+from gateway.pelorus_signature import SOURCE as PELORUS
 from gateway.settings import SettingsError
+from gateway.source import Source
 
 BUNDLED_LAYER = 0
 
@@ -28,6 +30,7 @@ class Library(Struct, frozen=True):
     files: tuple[SourceFile, ...]
     compilation: Compilation
     unreadable: tuple[Diagnostic, ...] = ()
+    look: Look = ()
 
     @property
     def texts(self) -> dict[str, str]:
@@ -47,9 +50,69 @@ class Missing(Struct, frozen=True):
 
 
 class Sources(Struct, frozen=True):
+    """`secrets` holds a digest of the secrets of each live source, to tell when they change."""
+
     live: Mapping[str, Source]
     missing: tuple[Missing, ...]
     diagnostics: tuple[Diagnostic, ...]
+    secrets: Mapping[str, bytes]
+
+
+class Served(Struct, frozen=True):
+    """All that `serve` makes of files, secrets and the environment, and how the secrets' files
+    looked."""
+
+    library: Library
+    sources: Sources
+    secrets_look: Look
+
+
+class Refused(Exception):
+    """What was read cannot be served: mappings or models are wrong, or lack secrets."""
+
+    def __init__(self, library: Library, more: Iterable[Diagnostic] = ()) -> None:
+        super().__init__()
+        self.diagnostics = sorted([*library.diagnostics, *more])
+        self._library = library
+
+    @property
+    def report(self) -> str:
+        """The same text as `gateway check` gives for the same files."""
+        return report.render(self.diagnostics, self._library.texts, self._examined)
+
+    @property
+    def summary(self) -> str:
+        """The last line of that."""
+        return report.summary(self.diagnostics, self._examined)
+
+    @property
+    def _examined(self) -> int:
+        files = {file.name for file in self._library.files if file.layer > BUNDLED_LAYER}
+        return len(files | {finding.span.file for finding in self.diagnostics})
+
+
+def define_files(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which mappings and models are in force, as for serve."""
+    for flag, what in (("--mappings", "mappings"), ("--schemas", "models")):
+        parser.add_argument(
+            flag,
+            type=Path,
+            action="append",
+            default=[],
+            metavar="PATH",
+            help=f"{what} on top of the bundled ones, as for serve; repeatable "
+            f"[GATEWAY_{flag[2:].upper()}]",
+        )
+
+
+def files(options: argparse.Namespace) -> list[Path]:
+    """The paths of those flags, or of their variables where the flags are not given."""
+
+    def paths(given: list[Path], variable: str) -> list[Path]:
+        return given or [Path(part) for part in os.environ.get(variable, "").split(":") if part]
+
+    schemas = paths(options.schemas, "GATEWAY_SCHEMAS")
+    return [*schemas, *paths(options.mappings, "GATEWAY_MAPPINGS")]
 
 
 def define_schemas(parser: argparse.ArgumentParser) -> None:
@@ -64,16 +127,54 @@ def define_schemas(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(paths: Iterable[Path]) -> Library:
-    """Bundled files and, above them, those of the paths, compiled. Raises SettingsError."""
+def load(paths: Iterable[Path], known: Library | None = None) -> Library:
+    """Bundled files and, above them, those of the paths, compiled. Where the files are those of a
+    known library, its compilation is taken. Raises SettingsError."""
     try:
-        user, unreadable = library.read_files(
-            [file for path in paths for file in library.yaml_files(path)], layer=1
-        )
-        files = (*library.bundled_files(), *user)
+        user = library.read_paths(paths, layer=1)
+        files = (*library.bundled_files(), *user.files)
     except library.Unreadable as error:
         raise SettingsError(str(error)) from error
-    return Library(files, compile_files(files), tuple(unreadable))
+    if known is not None and (known.files, known.unreadable) == (files, user.findings):
+        return msgspec.structs.replace(known, look=user.look)
+    return Library(files, compile_files(files), user.findings, user.look)
+
+
+def served(
+    loaded: Library, environment: Mapping[str, str], folder: Path, *, new_secrets: bool
+) -> Served:
+    """What can be served of a library, with the secrets of the folder; `new_secrets` writes those that
+    it lacks. Raises Refused and SettingsError."""
+    if has_errors(loaded.diagnostics):
+        raise Refused(loaded)
+    compilation = loaded.compilation
+    if new_secrets:
+        for path in write_new_secrets(compilation, environment, folder):
+            print(f"wrote a new secret to {path}, readable by its owner alone", flush=True)
+    try:
+        found, look = library.steadily(
+            lambda: look_at_secrets(compilation, environment, folder),
+            lambda: sources(compilation, environment, folder),
+        )
+    except library.Unreadable as error:
+        raise SettingsError(str(error)) from error
+    if found.diagnostics:
+        raise Refused(loaded, found.diagnostics)
+    return Served(loaded, found, look)
+
+
+def look_at_secrets(compilation: Compilation, environment: Mapping[str, str], folder: Path) -> Look:
+    """A look at the files that secrets may come from."""
+    wanted = [one for mapping in compilation.mappings.values() for one in references(mapping)]
+    for mapping in compilation.mappings.values():
+        if isinstance(mapping.scheme, Basic):
+            wanted.append(mapping.scheme.username)
+    files = {
+        settings.secret_file(one.env, one.file, folder)
+        for one in wanted
+        if one.env not in environment
+    }
+    return library.look_at(sorted(files))
 
 
 def sources(compilation: Compilation, environment: Mapping[str, str], folder: Path) -> Sources:
@@ -83,6 +184,7 @@ def sources(compilation: Compilation, environment: Mapping[str, str], folder: Pa
     be served, so a secret that it lacks is an error.
     """
     live: dict[str, Source] = {}
+    digests: dict[str, bytes] = {}
     missing: list[Missing] = []
     findings: list[Diagnostic] = []
     for name, mapping in sorted(compilation.mappings.items()):
@@ -93,11 +195,17 @@ def sources(compilation: Compilation, environment: Mapping[str, str], folder: Pa
                 findings.append(_not_set(mapping, absent[0]))
             continue
         plan = msgspec.structs.replace(
-            mapping.plan, params={**mapping.plan.params, **_overrides(mapping, environment)}
+            mapping.plan, params={**mapping.plan.params, **overrides(mapping, environment)}
         )
-        live[name] = Source(plan, _authentication(mapping, keys, environment, folder))
-    _refuse_unknown_params(compilation, environment)
-    return Sources(live, tuple(missing), tuple(findings))
+        username = _username(mapping, environment, folder) or ""
+        live[name] = Source(plan, _authentication(mapping, keys, username))
+        digests[name] = _digest(username.encode(), *keys)
+    refuse_unknown_params(compilation, environment)
+    return Sources(live, tuple(missing), tuple(findings), digests)
+
+
+def _digest(*parts: bytes) -> bytes:
+    return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=16).digest()
 
 
 def _not_set(mapping: CompiledMapping, name: str) -> Diagnostic:
@@ -130,7 +238,7 @@ def _keys(
     absent = [one.env or one.file for one in wanted if found[one] is None]
     keys = tuple(text.encode() for text in found.values() if text is not None)
     scheme = mapping.scheme
-    if isinstance(scheme, Basic) and _username(scheme, environment, folder) is None:
+    if isinstance(scheme, Basic) and _username(mapping, environment, folder) is None:
         return (), [scheme.username.env or scheme.username.file, *absent]
     return keys, [] if keys else absent
 
@@ -145,23 +253,20 @@ def _refuse_weak(mapping: CompiledMapping, reference: SecretReference, text: str
         )
 
 
-def _username(scheme: Basic, environment: Mapping[str, str], folder: Path) -> str | None:
-    return settings.secret(scheme.username.env, scheme.username.file, environment, folder)
+def _username(mapping: CompiledMapping, environment: Mapping[str, str], folder: Path) -> str | None:
+    """The user name of a source with passwords."""
+    if not isinstance(mapping.scheme, Basic):
+        return None
+    reference = mapping.scheme.username
+    return settings.secret(reference.env, reference.file, environment, folder)
 
 
 def _authentication(
-    mapping: CompiledMapping,
-    keys: tuple[bytes, ...],
-    environment: Mapping[str, str],
-    folder: Path,
+    mapping: CompiledMapping, keys: tuple[bytes, ...], username: str
 ) -> authentication.Authentication:
-    scheme = mapping.scheme
-    username = ""
-    if isinstance(scheme, Basic):
-        username = _username(scheme, environment, folder) or ""
     # Only Pelorus's senders sign another spelling of their JSON than the one that they send.
     spellings = pelorus_signature.spellings if mapping.plan.source == PELORUS else None
-    return authentication.authentication(scheme, keys, username.encode(), spellings)
+    return authentication.authentication(mapping.scheme, keys, username.encode(), spellings)
 
 
 # Params from the environment: GITHUB_PARAM_ENVIRONMENTS=production,live
@@ -171,12 +276,18 @@ def _prefix(source: str) -> str:
     return source.upper().replace("-", "_") + "_PARAM_"
 
 
-def _overrides(mapping: CompiledMapping, environment: Mapping[str, str]) -> dict[str, Any]:
-    prefix = _prefix(mapping.plan.source)
+def variable(source: str, param: str) -> str:
+    """The environment variable that sets a param of a source."""
+    return _prefix(source) + param.upper()
+
+
+def overrides(mapping: CompiledMapping, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The params of a source that the environment sets. Raises SettingsError."""
+    names = {name: variable(mapping.plan.source, name) for name in mapping.plan.params}
     return {
-        name: _converted(environment[prefix + name.upper()], default, prefix + name.upper())
+        name: _converted(environment[names[name]], default, names[name])
         for name, default in mapping.plan.params.items()
-        if prefix + name.upper() in environment
+        if names[name] in environment
     }
 
 
@@ -195,7 +306,8 @@ def _converted(text: str, default: Any, variable: str) -> Any:
     return text
 
 
-def _refuse_unknown_params(compilation: Compilation, environment: Mapping[str, str]) -> None:
+def refuse_unknown_params(compilation: Compilation, environment: Mapping[str, str]) -> None:
+    """Raises SettingsError for a variable that is meant to set a param and sets none."""
     for name, mapping in compilation.mappings.items():
         prefix = _prefix(name)
         known = {prefix + param.upper() for param in mapping.plan.params}

@@ -25,11 +25,13 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 class Stored(Struct, frozen=True):
     """What the journal did with an entry: its verdict, which may have become a duplicate, and the
-    events that it did not know before."""
+    events that it did not know before. `last_event` is the place of the last of them in the
+    journal's order, 0 where there is none."""
 
     verdict: Verdict
     new_events: tuple[Event, ...]
     received_at: float
+    last_event: int = 0
 
 
 class JournalUnavailable(Exception):

@@ -1,6 +1,7 @@
 """The journal in one SQLite file: WAL, synced in full, one writer thread that commits in groups."""
 
 import asyncio
+import contextlib
 import fcntl
 import queue
 import sqlite3
@@ -23,6 +24,7 @@ SCHEMA_VERSION = 1
 BATCH = 200
 MAX_WAITING = 2_000
 _COMPRESS_ABOVE = 512
+_NO_END = 2**63 - 1
 
 _SCHEMA = """
 CREATE TABLE deliveries (
@@ -63,7 +65,8 @@ class SqliteJournal:
     """Opens or creates the file. Raises JournalError.
 
     `append` is called on the event loop given to `start`; the writer thread alone touches the
-    database from then on, apart from `events`, which reads on a connection of its own.
+    database from then on, apart from `events` and `last_event`, which read on connections of their
+    own, in any thread.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,15 +120,27 @@ class SqliteJournal:
         # Shielded: the commit happens, and is folded, even where its sender has gone.
         return await asyncio.shield(answer)
 
-    def events(self) -> Iterator[tuple[Event, float]]:
-        reader = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
-        try:
+    def events(self, until: int | None = None) -> Iterator[tuple[Event, float]]:
+        with self._reader() as reader:
             for kind, fields, received_at in reader.execute(
-                "SELECT kind, fields, received_at FROM events ORDER BY seq"
+                "SELECT kind, fields, received_at FROM events WHERE seq <= ? ORDER BY seq",
+                (_NO_END if until is None else until,),
             ):
                 yield Event(kind, _FIELDS.decode(fields)), received_at
-        finally:
-            reader.close()
+
+    def last_event(self) -> int:
+        with self._reader() as reader:
+            (last,) = reader.execute("SELECT max(seq) FROM events").fetchone()
+        return last or 0
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        try:
+            address = f"file:{self._path}?mode=ro"
+            with contextlib.closing(sqlite3.connect(address, uri=True)) as reader:
+                yield reader
+        except sqlite3.Error as error:
+            raise JournalUnavailable(f"the journal: {error}") from error
 
     # The writer thread
 
@@ -226,7 +241,10 @@ def _store(connection: sqlite3.Connection, entry: Entry) -> Stored:
             for identity, event in new.items()
         ],
     )
-    return Stored(entry.verdict, tuple(new.values()), entry.received_at)
+    last = 0
+    if new:
+        (last,) = connection.execute("SELECT max(seq) FROM events").fetchone()
+    return Stored(entry.verdict, tuple(new.values()), entry.received_at, last)
 
 
 def _unknown(connection: sqlite3.Connection, found: Iterable[Event]) -> dict[bytes, Event]:
@@ -297,7 +315,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Makes the file a durable journal, once it is known to be one or to be new."""
     # First of all: nothing is written into a file that is not ours.
-    tables = _recognised(connection, path)
+    tables = recognised(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
     (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
@@ -310,7 +328,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _recognised(connection: sqlite3.Connection, path: Path) -> int:
+def recognised(connection: sqlite3.Connection, path: Path) -> int:
     """How many tables the file has: none where it is new. Raises JournalError for another's file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()

@@ -7,17 +7,28 @@ from typing import Any
 from msgspec import Struct
 
 from gateway import report
-from gateway.mapping import checks
+from gateway.mapping import cases, sampling
+from gateway.mapping.checks import (
+    authentication,
+    conditions,
+    expressions,
+    models,
+    reach,
+    rules,
+    values,
+)
 from gateway.mapping.compiler import SourceFile, compile_files
 
 
 class Entry(Struct, frozen=True):
-    """One check. `bad` and `mended` are whole files; None where one text cannot show it."""
+    """One check. `bad` and `mended` are whole files, None where one text cannot show it; `cases` are
+    the cases beside both."""
 
     name: str
     what: str
     bad: str | None = None
     mended: str | None = None
+    cases: str = ""
 
 
 _MAPPING = """\
@@ -82,11 +93,29 @@ def _instead(of: str, put: str, text: str = _MAPPING) -> str:
     return text.replace(of, put, 1)
 
 
-def _check(check: Callable[..., Any], bad: str, mended: str) -> Entry:
+def _check(check: Callable[..., Any], bad: str, mended: str, beside: str = "") -> Entry:
     """The entry of a check, whose docstring says what is wrong."""
-    return Entry(check.__name__.replace("_", "-"), inspect.getdoc(check) or "", bad, mended)
+    return Entry(check.__name__.replace("_", "-"), inspect.getdoc(check) or "", bad, mended, beside)
 
 
+_CASES = """\
+source: shop
+cases:
+  - name: the shop is deployed
+    headers: {X-Shop-Event: deployed}
+    payload:
+      service: shop
+      commit: 6b51418b3a517cf90995add3bc626b706b767b99
+      finished_at: "2026-03-02T10:05:31Z"
+    expect: {outcome: accepted}
+"""
+_SECOND_CASE = """\
+  - name: the market is deployed
+    after: [the shop is deployed]
+    headers: {X-Shop-Event: deployed}
+    payload: {service: market}
+    expect: {outcome: dead_lettered}
+"""
 _PARAMS = _instead("rules:", "params:\n  stages: [live]\nrules:")
 _EACH = _instead(
     "    emit:", "    each: body.commits\n    emit:", _instead("body.commit", "each.id")
@@ -105,6 +134,10 @@ _READING = (
     Entry(
         "too-large",
         "The file is larger than 1 MiB, which is more than a ConfigMap can hold.",
+    ),
+    Entry(
+        "unreadable-sample",
+        "A file of `--samples` is neither JSON nor a raw request with a body of JSON.",
     ),
     Entry(
         "yaml-syntax",
@@ -219,98 +252,195 @@ _TOGETHER = (
         "circular-extends",
         "Mappings extend each other in a circle, so none of them says what the others start from.",
     ),
+    Entry(
+        "long-extends",
+        "A mapping extends one that extends another, and so on over more than eight steps, which no "
+        "reader follows. The source in the middle of such a chain says itself what it starts from.",
+    ),
+    Entry(
+        "unknown-rule",
+        "`without_rules` names a rule that the extended source does not have, so nothing is removed. "
+        "The name of a rule is its whole `name`; `gateway show` prints those of a source.",
+    ),
+    Entry(
+        "needless-removal",
+        "`without_rules` removes a rule twice, or one that the same file gives again. A rule of the "
+        "same name takes the place of the inherited one by itself.",
+    ),
+    Entry(
+        "nothing-to-remove",
+        "`without_rules` stands in a mapping that extends no other, so there are no inherited rules.",
+        _instead("rules:", "without_rules: [a service moved]\nrules:"),
+        _MAPPING,
+    ),
 )
 
 _EXPRESSIONS = (
     _check(
-        checks.expression_syntax,
+        expressions.expression_syntax,
         _instead("event == 'deployed'", "event = 'deployed'"),
         _MAPPING,
     ),
     _check(
-        checks.unknown_function,
+        expressions.unknown_function,
         _instead("body.service", "lowercase(body.service)"),
         _instead("body.service", "lower(body.service)"),
     ),
     _check(
-        checks.wrong_arity,
+        expressions.wrong_arity,
         _instead("body.service", "body.service.lower()"),
         _instead("body.service", "lower(body.service)"),
     ),
     _check(
-        checks.zero_step,
+        expressions.zero_step,
         _instead("body.commit", "body.commits[::0] | [0]"),
         _instead("body.commit", "body.commits[::-1] | [0]"),
     ),
-    _check(checks.unknown_name, _instead("body.service", "service"), _MAPPING),
+    _check(expressions.unknown_name, _instead("body.service", "service"), _MAPPING),
     _check(
-        checks.event_not_declared,
+        expressions.event_not_declared,
         _instead('event: headers."x-shop-event"\n', ""),
         _MAPPING,
     ),
-    _check(checks.each_outside_each, _instead("body.commit", "each.id"), _EACH),
+    _check(expressions.each_outside_each, _instead("body.commit", "each.id"), _EACH),
     _check(
-        checks.unknown_param,
+        expressions.unknown_param,
         _instead("event == 'deployed'", "contains(params.stages, body.stage)"),
         _instead("event == 'deployed'", "contains(params.stages, body.stage)", _PARAMS),
     ),
     _check(
-        checks.unused_param,
+        expressions.unused_param,
         _PARAMS,
         _instead("event == 'deployed'", "contains(params.stages, body.stage)", _PARAMS),
     ),
-    _check(checks.header_case, _instead("x-shop-event", "X-Shop-Event"), _MAPPING),
+    _check(expressions.header_case, _instead("x-shop-event", "X-Shop-Event"), _MAPPING),
+    _check(
+        values.wrong_argument,
+        _instead("body.service", "join(['harbour', body.service], '/')"),
+        _instead("body.service", "join('/', ['harbour', body.service])"),
+    ),
+    _check(
+        reach.not_in_samples,
+        _instead("body.service", "body.servise || 'unknown'"),
+        _MAPPING,
+        _CASES,
+    ),
+)
+
+_CONDITIONS = (
+    _check(
+        conditions.never_holds,
+        _instead("event == 'deployed'", "event == 'deployed' && event == 'redeployed'"),
+        _instead("event == 'deployed'", "event == 'deployed' || event == 'redeployed'"),
+    ),
+    _check(
+        conditions.always_holds,
+        _instead("event == 'deployed'", "event != 'started' || event != 'failed'"),
+        _instead("event == 'deployed'", "event != 'started' && event != 'failed'"),
+    ),
 )
 
 _RULES = (
-    _check(checks.no_rules, _MAPPING[: _MAPPING.index("rules:")] + "rules: []\n", _MAPPING),
+    _check(rules.no_rules, _MAPPING[: _MAPPING.index("rules:")] + "rules: []\n", _MAPPING),
     _check(
-        checks.duplicate_rule,
+        rules.duplicate_rule,
         _SIGNED + _SIGNED[_SIGNED.index("  - name") :],
         _SIGNED
-        + _instead("a deployment finished", "a service moved", _SIGNED)[
+        + _instead("finished\n", "announced\n    when: body.announced\n", _SIGNED)[
             _SIGNED.index("  - name") :
         ],
     ),
-    _check(checks.unknown_kind, _instead("deploytime", "deployment"), _MAPPING),
     _check(
-        checks.unknown_field, _instead("      app:", "      pod: body.pod\n      app:"), _MAPPING
+        rules.repeated_rule,
+        _MAPPING
+        + _instead("a deployment finished", "a service moved")[_MAPPING.index("  - name") :],
+        _MAPPING
+        + _instead("a deployment finished", "a service moved").replace("'deployed'", "'moved'")[
+            _MAPPING.index("  - name") :
+        ],
     ),
-    _check(checks.field_not_mapped, _instead("      commit: body.commit\n", ""), _MAPPING),
-    _check(checks.wrong_offset, _instead('"+02:00"', "Europe/Vienna", _OFFSET), _OFFSET),
+    _check(rules.unknown_kind, _instead("deploytime", "deployment"), _MAPPING),
+    _check(
+        rules.unknown_field, _instead("      app:", "      pod: body.pod\n      app:"), _MAPPING
+    ),
+    _check(rules.field_not_mapped, _instead("      commit: body.commit\n", ""), _MAPPING),
+    _check(
+        values.refused_value,
+        _instead("body.commit", "body.commit || 'unknown'"),
+        _MAPPING,
+    ),
+    _check(
+        values.each_without_items,
+        _instead("each: body.commits", "each: length(body.commits)", _EACH),
+        _EACH,
+    ),
+    _check(rules.wrong_offset, _instead('"+02:00"', "Europe/Vienna", _OFFSET), _OFFSET),
 )
 
 _AUTHENTICATION = (
-    _check(checks.secret_reference, _instead("{env: SHOP_WEBHOOK_SECRET}", "{}"), _MAPPING),
-    _check(checks.weak_algorithm, _instead("sha256", "sha1", _SIGNED), _SIGNED),
+    _check(authentication.secret_reference, _instead("{env: SHOP_WEBHOOK_SECRET}", "{}"), _MAPPING),
+    _check(authentication.weak_algorithm, _instead("sha256", "sha1", _SIGNED), _SIGNED),
     _check(
-        checks.unsigned_body,
+        authentication.unsigned_body,
         _instead("  timestamp_header: X-Shop-Timestamp\n", "", _TIMED),
         _TIMED,
     ),
 )
 
 _MODELS = (
-    _check(checks.metric_name, _instead("release_timestamp", "release-timestamp", _MODEL), _MODEL),
+    _check(models.metric_name, _instead("release_timestamp", "release-timestamp", _MODEL), _MODEL),
     _check(
-        checks.duplicate_metric,
+        models.duplicate_metric,
         _MODEL + _MODEL[_MODEL.index("  - name") :],
         _MODEL,
     ),
-    _check(checks.label_name, _instead("{app: app", "{job: app", _MODEL), _MODEL),
-    _check(checks.unknown_model_field, _instead("size: size", "size: sice", _MODEL), _MODEL),
-    _check(checks.value_not_a_number, _instead("value: timestamp", "value: size", _MODEL), _MODEL),
-    _check(checks.wrong_limit, _instead(", choices: [major, minor]", "", _MODEL), _MODEL),
+    _check(models.label_name, _instead("{app: app", "{job: app", _MODEL), _MODEL),
     _check(
-        checks.wrong_choice,
+        models.unbounded_label,
+        _instead("size: size", "size: size, at: timestamp", _MODEL),
+        _MODEL,
+    ),
+    _check(models.unknown_model_field, _instead("size: size", "size: sice", _MODEL), _MODEL),
+    _check(models.value_not_a_number, _instead("value: timestamp", "value: size", _MODEL), _MODEL),
+    _check(models.wrong_limit, _instead(", choices: [major, minor]", "", _MODEL), _MODEL),
+    _check(
+        models.wrong_choice,
         _instead("    value:", "    when: {size: huge}\n    value:", _MODEL),
         _instead("    value:", "    when: {size: major}\n    value:", _MODEL),
     ),
     _check(
-        checks.correlated_kind,
+        models.correlated_kind,
         "kind: build\nfields:\n  app: {type: app}\n  image_sha: {type: image-digest}\n",
         "kind: build\nfields:\n  app: {type: app}\n  image_sha: {type: image-digest}\n"
         "  commit: {type: git-sha}\n",
+    ),
+)
+
+_OF_CASES = (
+    Entry(
+        "unclear-payload",
+        "A case sends nothing, or has several bodies. A delivery has one: `payload`, `payload_file` or "
+        "`body`.",
+        _instead("    expect:", "    body: service=shop\n    expect:", _CASES),
+        _CASES,
+    ),
+    Entry(
+        "payload-file",
+        "The file that a case names by `payload_file` is not there, lies outside of the folder of the "
+        "cases, is too large, or is no JSON though the case expects that it is read.",
+    ),
+    Entry(
+        "duplicate-case",
+        "Two cases have the same name, so a failure would not say which one it is.",
+        _CASES + _SECOND_CASE.replace("the market", "the shop", 1),
+        _CASES + _SECOND_CASE,
+    ),
+    Entry(
+        "unknown-case",
+        "`after` names a case that does not stand before this one. Cases are sent in the order of the "
+        "file.",
+        _CASES + _instead("[the shop", "[the stall", _SECOND_CASE),
+        _CASES + _SECOND_CASE,
     ),
 )
 
@@ -319,26 +449,31 @@ _PARTS: tuple[tuple[str, Sequence[Entry]], ...] = (
     ("The shape of a document", _SHAPE),
     ("Files together", _TOGETHER),
     ("Expressions", _EXPRESSIONS),
+    ("Conditions", _CONDITIONS),
     ("Rules", _RULES),
     ("Authentication", _AUTHENTICATION),
     ("Models", _MODELS),
+    ("Cases", _OF_CASES),
 )
 ENTRIES: tuple[Entry, ...] = tuple(entry for _, entries in _PARTS for entry in entries)
 
+_UNCHECKED = "<!-- check: off -->\n"
+"""The examples are wrong on purpose; a test checks them one by one."""
 _INTRODUCTION = """\
 # The checks of `gateway check`
 
-`gateway check` finds everything about mappings and models that can be known without a delivery. It
-reads the files and folders that it is given (`-` is standard input), together with the bundled ones,
-and reports every mistake at its place; none hides another.
+`gateway check` finds everything about mappings, models and cases that can be known without a
+delivery. It reads the files and folders that it is given (`-` is standard input), together with the
+bundled ones, and reports every mistake at its place; none hides another. An error is certain to be
+one; a warning does no harm by itself, and is not what the author meant.
 
     gateway check my-mappings/
 
 It exits with 0 where no error was found, with 1 where one was, and with 2 where a path cannot be
-read. `--deny-warnings` makes a warning an error.
+read or leads to nothing. `--deny-warnings` makes a warning an error.
 
 `--format` chooses who reads the report: `full` for people, `concise` for one line each, `json` for
-programs, `github` for the annotations of a workflow, `sarif` for code hosts.
+programs, `github` for the annotations of a workflow, `sarif` for code hosts, `junit` for build servers.
 
 A finding of the full format reads like this:
 
@@ -350,15 +485,21 @@ says how to mend it where that is known, and `see` leads to the section of the c
 """
 
 
-def report_of(text: str, known: Sequence[SourceFile] | None = None) -> str:
-    """What check says about a file, among the bundled kinds or the files given."""
+def report_of(text: str, known: Sequence[SourceFile] | None = None, beside: str = "") -> str:
+    """What check says about a file, among the bundled kinds or the files given, and with the cases
+    beside it."""
     if known is None:
         known = [
             SourceFile(f"{kind}.yaml", f"kind: {kind}\nfields: {fields}\n")
             for kind, fields in _KINDS.items()
         ]
+    if "\ncases:\n" in text:
+        name = "shop.test.yaml"
+        return report.render(cases.read(name, text)[1], {name: text}, 1)
     name = "model.yaml" if text.startswith("kind:") else "mapping.yaml"
-    found = compile_files([*known, SourceFile(name, text, layer=1)]).diagnostics
+    read = cases.read("shop.test.yaml", beside)[0] if beside else None
+    samples = sampling.of_cases([read] if read else [])
+    found = compile_files([*known, SourceFile(name, text, layer=1)], samples).diagnostics
     return report.render(found, {name: text}, 1)
 
 
@@ -370,15 +511,17 @@ def markdown() -> str:
         for title, entries in _PARTS
     ]
     introduction = _INTRODUCTION.format(example=_fenced("text", report_of(bad)))
-    return "\n".join([introduction, *contents, "", *map(_section, ENTRIES)])
+    return "\n".join([_UNCHECKED, introduction, *contents, "", *map(_section, ENTRIES)])
 
 
 def _section(entry: Entry) -> str:
     parts = [f"## {entry.name}", entry.what]
     if entry.bad is not None and entry.mended is not None:
+        beside = ["Beside it lie these cases:", _fenced("yaml", entry.cases)] if entry.cases else []
         parts += [
             _fenced("yaml", entry.bad),
-            _fenced("text", report_of(entry.bad)),
+            *beside,
+            _fenced("text", report_of(entry.bad, beside=entry.cases)),
             "Mended:",
             _fenced("yaml", entry.mended),
         ]

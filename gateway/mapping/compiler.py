@@ -21,6 +21,7 @@ from gateway.mapping.document import Node, Table
 from gateway.mapping.expression import Expression, ExpressionError
 from gateway.mapping.inheritance import Document, Whole, word
 from gateway.mapping.reads import Place, Seen, follow
+from gateway.mapping.samples import Sample
 from gateway.mapping.shape import Path, Places
 
 
@@ -34,13 +35,15 @@ class SourceFile(Struct, frozen=True):
 
 
 class CompiledMapping(Struct, frozen=True, kw_only=True):
-    """A plan, how its source authenticates (None is open), and where the mapping says so.
+    """A plan, the expressions that it was made of, how its source authenticates (None is open), and
+    where the mapping says so.
 
     `document` is what it was compiled from, with what it inherits, every part at the place where it
     was written; `replaces` is the mapping of a lower layer that is not in force because of this one.
     """
 
     plan: plan.Plan
+    expressions: Mapping[Path, Expression]
     scheme: authentication.Scheme | None
     authenticate_at: Span
     layer: int
@@ -56,8 +59,11 @@ class Compilation(Struct, frozen=True, kw_only=True):
     diagnostics: Sequence[Diagnostic]
 
 
-def compile_files(files: Iterable[SourceFile]) -> Compilation:
-    """Compiles models first, then the mappings that emit their kinds."""
+def compile_files(
+    files: Iterable[SourceFile], samples: Mapping[str, Sequence[Sample]] | None = None
+) -> Compilation:
+    """Compiles models first, then the mappings that emit their kinds. `samples` are deliveries by the
+    source that sends them, to hold its mapping against."""
     findings: list[Diagnostic] = []
     mapping_files: list[Document] = []
     model_files: list[Document] = []
@@ -74,7 +80,8 @@ def compile_files(files: Iterable[SourceFile]) -> Compilation:
     for parsed in mapping_files:
         whole = inheritance.whole(parsed, lower)
         findings += whole.findings
-        compiled = _compile_mapping(parsed, whole, lower, grammars, models, findings)
+        known = _samples(parsed, lower, samples or {})
+        compiled = _compile_mapping(parsed, whole, lower, grammars, models, known, findings)
         if compiled is not None and not has_errors(whole.findings):
             mappings[compiled.plan.source] = compiled
     return Compilation(models=models, mappings=mappings, diagnostics=sorted(set(findings)))
@@ -138,7 +145,7 @@ def _compile_models(
         if written.kind:
             grammars[written.kind] = written
             metrics |= {metric.name: written.kind for metric in written.metrics}
-            if not problems:
+            if not has_errors(problems):
                 models[written.kind] = _model(written)
     return grammars, models
 
@@ -185,6 +192,7 @@ def _compile_mapping(
     others: Sequence[Document],
     grammars: Mapping[str, grammar.Model],
     models: Mapping[str, model.Model],
+    samples: tuple[Sample, ...],
     findings: list[Diagnostic],
 ) -> CompiledMapping | None:
     """Where what the mapping extends was not found, that a part is missing for that reason is not
@@ -198,6 +206,7 @@ def _compile_mapping(
         broken=broken,
         reads=(reads := _reads(written, expressions)),
         models=grammars,
+        samples=samples,
     )
     problems += [finding for check in checks.MAPPING_CHECKS for finding in check(view)]
     if not whole.is_whole:
@@ -209,6 +218,7 @@ def _compile_mapping(
     scheme = written.authenticate
     return CompiledMapping(
         plan=_plan(written, expressions, reads, models),
+        expressions=expressions,
         scheme=None if isinstance(scheme, str) else scheme,
         authenticate_at=places.key("authenticate"),
         layer=parsed.layer,
@@ -219,6 +229,20 @@ def _compile_mapping(
             default=None,
         ),
     )
+
+
+def _samples(
+    parsed: Document, mappings: Sequence[Document], samples: Mapping[str, Sequence[Sample]]
+) -> tuple[Sample, ...]:
+    """The samples of a source; where it has none of its own, those of what it extends."""
+    extended = {other.key: word(other.node.get("extends")) for other in mappings}
+    name, asked = parsed.key, set[str]()
+    while name and name not in asked:
+        if samples.get(name):
+            return tuple(samples[name])
+        asked.add(name)
+        name = extended.get(name, "")
+    return ()
 
 
 def _may_be_inherited(finding: Diagnostic, node: Table) -> bool:

@@ -5,8 +5,11 @@ what its reader sees. The text is read event by event with a bound on size and d
 file can exhaust the stack or the memory.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
 
 import yaml
 from msgspec import Struct
@@ -15,6 +18,8 @@ from gateway.diagnostic import Diagnostic, Span
 
 MAX_BYTES = 1024 * 1024  # A ConfigMap's own limit.
 MAX_DEPTH = 64
+REMEMBERED = 8 * 1024
+"""Characters; a longer text is read anew each time, because its nodes fill much memory."""
 
 Plain = None | bool | int | float | str
 
@@ -46,6 +51,11 @@ class Table(Struct, frozen=True):
 Node = Scalar | Sequence | Table
 
 
+_FAST: Any = getattr(yaml, "CSafeLoader", None)
+"""The reader of libyaml, where PyYAML was built with it: thirty times faster than the one in Python. It
+is only asked for events, never to build documents, where it would crash on deep nesting."""
+
+
 class _Unreadable(Exception):
     def __init__(self, finding: Diagnostic) -> None:
         self.finding = finding
@@ -53,10 +63,25 @@ class _Unreadable(Exception):
 
 def parse(file: str, text: str) -> tuple[Node | None, list[Diagnostic]]:
     """The document of a file and what is wrong with it as YAML; no node where it cannot be read."""
+    if len(text) > REMEMBERED:
+        return _parsed(file, text)
+    node, findings = _remembered(file, text)
+    return node, list(findings)
+
+
+def _parsed(file: str, text: str) -> tuple[Node | None, list[Diagnostic]]:
     if len(text.encode(errors="replace")) > MAX_BYTES:
         mend = "a ConfigMap takes no more either; split the file"
         return None, [Diagnostic(Span(file), "too-large", "the file is larger than 1 MiB", mend)]
-    reader = _Reader(file, text)
+    # It takes tabs where the other, and YAML's words for them, do not.
+    if _FAST is not None and "\t" not in text:
+        fast = _Reader(file, text, _FAST)
+        # What it finds fault with, in whatever way, the other reader words.
+        with contextlib.suppress(_Unreadable, yaml.YAMLError, ValueError, OverflowError):
+            node = fast.document()
+            if not fast.findings:
+                return node, []
+    reader = _Reader(file, text, yaml.SafeLoader)
     try:
         return reader.document(), reader.findings
     except _Unreadable as error:
@@ -77,13 +102,16 @@ def parse(file: str, text: str) -> tuple[Node | None, list[Diagnostic]]:
         return None, [*reader.findings, Diagnostic(Span(file), "yaml-syntax", message)]
 
 
+# A reload changes few files of many, and reading YAML is half of what it costs.
+_remembered = lru_cache(maxsize=32)(_parsed)
+
+
 class _Reader:
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, text: str, loader: Any) -> None:
         self.file = file
         self.lines = _LINE_BREAK.split(text)
         self.findings: list[Diagnostic] = []
-        # The pure-Python loader: libyaml's crashes the process on deep nesting.
-        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
+        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=loader)
 
     def document(self) -> Node:
         next(self.events)
@@ -171,7 +199,8 @@ class _Reader:
             self.findings.append(self._finding(event, "yaml-syntax", "half a surrogate pair"))
             # Nothing that is shown may hold one: it could not be printed.
             text = text.encode(errors="replace").decode()
-        plain = event.style is None and not event.tag
+        # No style is None to one reader and empty to the other.
+        plain = not event.style and not event.tag
         value = _core_schema(text) if plain else text
         if event.tag and event.tag.startswith("!"):
             # What YAML takes for a tag was meant as text: `!body.draft`.
@@ -297,12 +326,9 @@ def _explained(problem: str, context: str) -> tuple[str, str]:
     return said, ""
 
 
-def _marks(event: yaml.Event) -> tuple[yaml.Mark, yaml.Mark]:
-    """Where an event starts and ends; the stubs call both optional, the pure-Python loader sets both."""
-    start, end = event.start_mark, event.end_mark
-    if not isinstance(start, yaml.Mark) or not isinstance(end, yaml.Mark):
-        raise TypeError("the YAML reader gave an event without a place")
-    return start, end
+def _marks(event: yaml.Event) -> tuple[Any, Any]:
+    """Where an event starts and ends, with `line` and `column` from 0; each reader has its own class."""
+    return event.start_mark, event.end_mark
 
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")

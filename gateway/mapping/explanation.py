@@ -284,6 +284,16 @@ def follow(tree: Node, scope: Scope) -> Condition:
     return Condition(expression=unparse(tree), holds=holds, joined=joined, parts=tuple(parts))
 
 
+def parts(tree: Node, *place: int) -> Iterator[tuple[tuple[int, ...], str]]:
+    """All parts of a condition that have none themselves, each with its text, at the same places as
+    `Condition.leaves` gives where each of them is asked."""
+    if tree["type"] not in _JOINED or _is_leaf(tree):
+        yield place, unparse(tree)
+        return
+    for number, child in enumerate(_operands(tree)):
+        yield from parts(child, *place, number)
+
+
 def _is_leaf(tree: Node) -> bool:
     """`!body.deleted` reads best as one part."""
     return bool(tree["type"] == "not_expression" and tree["children"][0]["type"] not in _JOINED)

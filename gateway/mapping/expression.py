@@ -13,6 +13,8 @@ from gateway.mapping import closures
 
 MAX_LENGTH = 2_000
 """Characters of one expression; also bounds the depth that the parser's recursion can reach."""
+MAX_DEPTH = 120
+"""Levels of its tree: whatever walks one recursively has room to do so."""
 
 Evaluate = Callable[[Mapping[str, Any]], Any]
 
@@ -99,6 +101,9 @@ def parse(text: str) -> Expression:
         raise _syntax_error(text, error) from None
     except RecursionError:
         raise ExpressionError("nested too deeply", 0) from None
+    if not _is_shallow(compiled.parsed):
+        mend = "take it apart: a rule for each case, a param for a list of values"
+        raise ExpressionError("nested too deeply", 0, mend)
 
     roots: list[Use] = []
     members: list[tuple[str, Use]] = []
@@ -126,6 +131,16 @@ def parse(text: str) -> Expression:
         zero_step=zero_step,
         whole_scope=whole_scope,
     )
+
+
+def _is_shallow(tree: Any) -> bool:
+    level = [tree]
+    for _ in range(MAX_DEPTH):
+        # A slice has numbers for children.
+        level = [child for node in level if isinstance(node, dict) for child in node["children"]]
+        if not level:
+            return True
+    return False
 
 
 _DELIMITED = re.compile(r"""(["'`])(?:\\.|(?!\1)[^\\])*\1""", re.DOTALL)

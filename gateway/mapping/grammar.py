@@ -74,6 +74,13 @@ class Mapping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "is not inherited."
         ),
     ] = ""
+    without_rules: Annotated[
+        list[str],
+        Meta(
+            description="Names of rules that are not inherited; only in a mapping that extends "
+            "another."
+        ),
+    ] = []
     delivery_id: Annotated[
         Expression | UnsetType,
         Meta(

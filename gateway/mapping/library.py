@@ -1,13 +1,34 @@
-"""The folders that mapping and model files are read from: the bundled ones, then the user's."""
+"""The folders that mapping and model files are read from: the bundled ones, then the user's.
 
-from collections.abc import Iterable
+Files may change while they are read: Kubernetes swaps a mounted ConfigMap by turning the link
+`..data` to another hidden folder, and an editor writes one file after the other. So a set of files
+counts as read only where all of them were the same before and after.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+from msgspec import Struct
 
 from gateway.diagnostic import Diagnostic, Span
 from gateway.mapping.compiler import SourceFile
 
+T = TypeVar("T")
+
 CASES_SUFFIX = ".test.yaml"
+ATTEMPTS = 8
+"""How often files that change while they are read are read again."""
+_PAUSE = 0.05
+_DATA = "..data"
 _PACKAGE = Path(__file__).resolve().parents[1]
+
+Look = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""What files look like from outside: of each its name, where it lies with every link followed, and
+its inode, size and times in nanoseconds. Two looks differ where the files do."""
 
 
 class Unreadable(Exception):
@@ -30,34 +51,140 @@ def bundled_files() -> list[SourceFile]:
 def yaml_files(path: Path) -> list[Path]:
     """The mapping and model files that a path names: itself, or those of a folder, sorted.
 
-    Test cases and hidden files are passed over: a mounted ConfigMap keeps its generations in hidden
-    folders. Raises Unreadable.
+    Test cases and hidden files are passed over. Raises Unreadable.
     """
     try:
-        if not path.is_dir():
-            path.stat()
-            return [path]
-        return sorted(
-            child
-            for child in path.iterdir()
-            if child.suffix in (".yaml", ".yml")
-            and not child.name.endswith(CASES_SUFFIX)
-            and not child.name.startswith(".")
-            and child.is_file()
-        )
+        return [named for named, _ in _located(path)]
     except OSError as error:
         raise Unreadable(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_files(paths: Iterable[Path], layer: int) -> tuple[list[SourceFile], list[Diagnostic]]:
-    """The texts of files, and a diagnostic for each that is not UTF-8. Raises Unreadable."""
-    files: list[SourceFile] = []
-    findings: list[Diagnostic] = []
+def _located(path: Path) -> list[tuple[Path, Path]]:
+    """The same files, each with the file that it is right now. Raises OSError."""
+    if not path.is_dir():
+        path.stat()
+        return [(path, path)]
+    real = Path(os.path.realpath(path, strict=True))
+    found = {child.name: child for child in real.iterdir() if not _leads_into_data(child)}
+    if (real / _DATA).is_symlink():
+        # Followed once, so that all files are of one generation of the volume.
+        generation = Path(os.path.realpath(real / _DATA, strict=True))
+        found |= {child.name: child for child in generation.iterdir()}
+    return [(path / name, child) for name, child in sorted(found.items()) if _is_source(child)]
+
+
+def _leads_into_data(path: Path) -> bool:
+    return path.is_symlink() and str(path.readlink()).startswith(f"{_DATA}/")
+
+
+def _is_source(path: Path) -> bool:
+    return (
+        path.suffix in (".yaml", ".yml")
+        and not path.name.endswith(CASES_SUFFIX)
+        and not path.name.startswith(".")
+        and path.is_file()
+    )
+
+
+def look(paths: Iterable[Path]) -> Look:
+    """A look at the mapping and model files that paths name; never fails."""
+    seen: list[tuple[str, str, tuple[int, ...]]] = []
     for path in paths:
         try:
-            read = decode(str(path), path.read_bytes(), layer)
+            for named, real in _located(path):
+                seen.append((str(named), os.path.realpath(real), _stamp(real)))
         except OSError as error:
-            raise Unreadable(f"cannot read {path}: {error.strerror}") from error
+            seen.append((str(path), "", (error.errno or 0,)))
+    return tuple(seen)
+
+
+def look_at(files: Iterable[Path]) -> Look:
+    """A look at files of any kind, by their names; never fails."""
+    return tuple((str(file), os.path.realpath(file), _stamp(file)) for file in files)
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Changes with the file. Of one that is not there: why not."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    if not stat.S_ISREG(found.st_mode):
+        # A pipe's times change by being read, and what was read of it is not there a second time.
+        return (found.st_ino,)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def steadily(look: Callable[[], Look], read: Callable[[], T]) -> tuple[T, Look]:
+    """What `read` gives while no look differs, with that look.
+
+    Raises Unreadable where it changes again and again, and what `read` raises while nothing changes.
+    """
+    changed: set[str] = set()
+    for attempt in range(ATTEMPTS):
+        before = look()
+        try:
+            found = read()
+        except Exception:
+            after = look()
+            if after == before:
+                raise
+        else:
+            after = look()
+            if after == before:
+                return found, before
+        changed = {name for name, _, _ in set(before) ^ set(after)}
+        time.sleep(_PAUSE * attempt)
+    raise Unreadable(
+        f"{', '.join(sorted(changed)[:3])} changed while it was read, {ATTEMPTS} times over"
+    )
+
+
+class Texts(Struct, frozen=True):
+    """The files that were read, a diagnostic for each that is not UTF-8, and what they looked like."""
+
+    files: tuple[SourceFile, ...]
+    findings: tuple[Diagnostic, ...]
+    look: Look
+
+
+def read_paths(paths: Iterable[Path], layer: int) -> Texts:
+    """The mapping and model files that paths name, as they were at one moment. Raises Unreadable."""
+    given = tuple(paths)
+
+    def read() -> tuple[list[SourceFile], list[Diagnostic]]:
+        located = []
+        for path in given:
+            try:
+                located += _located(path)
+            except OSError as error:
+                raise Unreadable(f"cannot read {path}: {error.strerror}") from error
+        return _read(located, layer)
+
+    (files, findings), seen = steadily(lambda: look(given), read)
+    return Texts(tuple(files), tuple(findings), seen)
+
+
+def read_files(paths: Iterable[Path], layer: int) -> tuple[list[SourceFile], list[Diagnostic]]:
+    """The texts of files as they were at one moment, and a diagnostic for each that is not UTF-8.
+    Raises Unreadable."""
+    named = tuple(paths)
+    read, _ = steadily(
+        lambda: look_at(named), lambda: _read([(path, path) for path in named], layer)
+    )
+    return read
+
+
+def _read(
+    located: Iterable[tuple[Path, Path]], layer: int
+) -> tuple[list[SourceFile], list[Diagnostic]]:
+    files: list[SourceFile] = []
+    findings: list[Diagnostic] = []
+    for named, real in located:
+        try:
+            read = decode(str(named), real.read_bytes(), layer)
+        except OSError as error:
+            raise Unreadable(f"cannot read {named}: {error.strerror}") from error
         if isinstance(read, SourceFile):
             files.append(read)
         else:

@@ -18,8 +18,8 @@ _Scalar = str | int | float | bool | None
 def decoder(read: Place) -> Decode:
     """Decodes a body to what the reads of it need.
 
-    It finds the same faults as a decoder of everything, but one: a number too large for a double is
-    not noticed where nothing reads it. Raises what `msgspec.json.decode` does.
+    It finds the same faults as a decoder of everything, but one: a number too large to be held is not
+    noticed where nothing reads it. Raises what `msgspec.json.decode` does.
     """
     everything = msgspec.json.decode
     if read.is_whole:

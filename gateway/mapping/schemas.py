@@ -20,6 +20,8 @@ def json_schema(kind: str) -> str:
     schema: dict[str, Any] = _cleaned(msgspec.json.schema(root))
     if kind == "mapping":
         _let_extending_be_partial(schema)
+    if kind == "test":
+        schema["$defs"]["Case"]["oneOf"] = [{"required": [key]} for key in cases.BODIES]
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,
@@ -48,3 +50,4 @@ def _let_extending_be_partial(schema: dict[str, Any]) -> None:
     mapping = schema["$defs"]["Mapping"]
     required = mapping.pop("required")
     mapping["anyOf"] = [{"required": ["source", "extends"]}, {"required": required}]
+    mapping["dependentRequired"] = {"without_rules": ["extends"]}

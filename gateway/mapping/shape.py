@@ -5,6 +5,8 @@ another. Where a part is wrong, a placeholder stands in for it and the rest is r
 """
 
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from msgspec import UNSET, inspect
@@ -61,8 +63,12 @@ class Places:
 def read(node: Node, grammar: type[T]) -> tuple[T, Places, list[Diagnostic]]:
     """The document as a value of the grammar type, with its places and all disagreements."""
     reader = _Reader(node)
-    value = reader.read(node, inspect.type_info(grammar), ())
+    value = reader.read(node, _type_info(grammar), ())
     return value, reader.places, reader.findings
+
+
+# Taking a type apart costs more than reading a document as it.
+_type_info: Callable[[Any], inspect.Type] = cache(inspect.type_info)
 
 
 def plain(node: Node) -> Any:

@@ -1,0 +1,84 @@
+"""The checks of how a source authenticates."""
+
+import re
+
+from gateway.authentication import Basic, Hmac, SecretReference
+from gateway.mapping.checks.view import Findings, MappingView, finding
+from gateway.mapping.shape import Path
+
+
+def secret_reference(view: MappingView) -> Findings:
+    """A secret is read from exactly one place: `env: NAME` or `file: PATH`."""
+    scheme = view.mapping.authenticate
+    if isinstance(scheme, str):
+        return
+    references: list[tuple[Path, SecretReference]] = []
+    base: Path = ("authenticate",)
+    if isinstance(scheme, Basic):
+        references.append(((*base, "username"), scheme.username))
+    if isinstance(scheme.secret, list):
+        references += [((*base, "secret", n), one) for n, one in enumerate(scheme.secret)]
+        if not scheme.secret and view.places.is_list(*base, "secret"):
+            yield finding(
+                secret_reference, view.places.span(*base, "secret"), "the list of secrets is empty"
+            )
+    else:
+        references.append(((*base, "secret"), scheme.secret))
+    for path, reference in references:
+        written = [key for key in ("env", "file") if (*path, key) in view.places.nodes]
+        readable = all(view.places.text(*path, key) for key in written)
+        if not view.places.is_table(*path) or not readable:
+            continue
+        span = view.places.span(*path)
+        if bool(reference.env) == bool(reference.file):
+            message = "a secret needs exactly one of `env` and `file`"
+            yield finding(secret_reference, span, message, "write `{env: NAME}` or `{file: PATH}`")
+        elif reference.env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", reference.env):
+            message = f"`{reference.env}` is no name of an environment variable"
+            yield finding(
+                secret_reference, span, message, "the secret itself is never written here"
+            )
+
+
+def weak_algorithm(view: MappingView) -> Findings:
+    """SHA-1 is declared without saying that its weakness is accepted."""
+    scheme = view.mapping.authenticate
+    written = view.places.text("authenticate", "algorithm")
+    if written is None or written.value != "sha1":
+        return
+    if isinstance(scheme, Hmac) and not scheme.allow_weak:
+        mend = "use sha256; where the sender knows no other, add `allow_weak: true`"
+        yield finding(weak_algorithm, written.span, "sha1 is weak", mend)
+
+
+def unsigned_body(view: MappingView) -> Findings:
+    """What the sender signs must contain the body, and a timestamp must come from a header.
+
+    `signed` is made of `{body}`, `{timestamp}` and text that stands for itself.
+    """
+    scheme = view.mapping.authenticate
+    if not isinstance(scheme, Hmac):
+        return
+    written = view.places.text("authenticate", "signed")
+    if written is None and ("authenticate", "signed") in view.places.nodes:
+        return
+    span = written.span if written else view.places.key("authenticate", "timestamp_header")
+    if scheme.signed.count("{body}") != 1:
+        yield finding(unsigned_body, span, "`signed` must contain `{body}` once")
+    if ("{timestamp}" in scheme.signed) != bool(scheme.timestamp_header):
+        message = "`{timestamp}` in `signed` and `timestamp_header` belong together"
+        mend = 'write what the sender signs, such as `signed: "{timestamp}.{body}"`'
+        if not scheme.timestamp_header:
+            mend = "name the header that holds the time: `timestamp_header: X-Request-Timestamp`"
+        yield finding(unsigned_body, span, message, mend)
+    for word in re.findall(r"\{\w*\}", scheme.signed):
+        if word not in ("{body}", "{timestamp}"):
+            message = f"`{word}` in `signed` stands for nothing"
+            yield finding(unsigned_body, span, message, "known: {body}, {timestamp}")
+
+
+CHECKS = (
+    secret_reference,
+    weak_algorithm,
+    unsigned_body,
+)
