@@ -12,6 +12,11 @@ FieldValue = str | int | float
 COMMIT = "committime"
 BUILD = "build"
 DEPLOYMENT = "deploytime"
+FAILURE = "failure"
+# Kinds that correlation yields.
+LEAD_TIME = "leadtime"
+RESTORATION = "restoration"
+FAILED_DEPLOYMENT = "failed_deployment"
 
 
 class Event(Struct, frozen=True):

@@ -7,11 +7,12 @@ moved on by `spacing`, so that each is shown for long enough to be scraped.
 """
 
 import heapq
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from gateway.correlation import Correlation
-from gateway.event import Event, FieldValue
+from gateway.correlation.fold import Correlation
+from gateway.event import COMMIT, Event, FieldValue
 from gateway.fieldtype import FieldType
 from gateway.model import Metric, Model
 
@@ -36,22 +37,38 @@ class _Due(NamedTuple):
     at: int
     order: int
     metric: str
+    app: str
     labels: str
     value: str
 
 
-class Series:
-    """The fold of all events. `window` and `spacing` are in milliseconds."""
+class Window(NamedTuple):
+    """How much a scrape shows. `length` and `spacing` are in milliseconds; `series` are shown at most,
+    `series_of_app` of them for one app, the most recent ones. With `own_times` a sample stands at its
+    event's own time, where the window reaches back so far."""
 
-    def __init__(self, models: Mapping[str, Model], window: int, spacing: int) -> None:
+    length: int
+    spacing: int
+    series: int = 50_000
+    series_of_app: int = 5_000
+    own_times: bool = False
+
+
+class Series:
+    """The fold of all events into what the window shows."""
+
+    def __init__(self, models: Mapping[str, Model], window: Window) -> None:
         self.correlation = Correlation()
+        self.overflow = 0
         self._models = models
         self._window = window
-        self._spacing = spacing
         self._folded = 0
         self._last: dict[tuple[str, str], int] = {}
         self._due: list[_Due] = []
-        self._ages: list[tuple[int, str, str]] = []
+        self._ages: list[_Due] = []
+        self._ages_of_app: dict[str, deque[_Due]] = {}
+        self._sizes: Counter[str] = Counter()
+        self._size = 0
         self._shown: dict[str, dict[str, Line]] = {
             metric.name: {} for model in models.values() for metric in model.metrics
         }
@@ -62,17 +79,27 @@ class Series:
     def fold(self, event: Event, received_at: int) -> None:
         """Takes in an event received at this time (epoch milliseconds), in the journal's order."""
         at = received_at
-        for shown in self.correlation.fold(event):
+        for shown in self.correlation.fold(event, received_at / 1000):
             model = self._models.get(shown.event.kind)
             metric = model.metric_of(shown.event) if model else None
             if model is None or metric is None:
                 continue
-            # What correlation adds to an event stands at that event's own time: rules that join the
-            # two look at both at one moment.
-            if shown.event.kind == event.kind and not shown.echo:
-                at = self._show(model, metric, shown.event, received_at, self._spacing)
+            if shown.event.kind == COMMIT:
+                # It joins and is not counted. Beside a deployment it stands at that one's own time:
+                # rules that join the two look at both at one moment.
+                self._show(model, metric, shown.event, at if shown.echo else received_at, 0)
             else:
-                self._show(model, metric, shown.event, at, 0)
+                time = self._time(shown.event, metric, received_at)
+                moved = self._show(model, metric, shown.event, time, self._window.spacing)
+                if shown.event.kind == event.kind:
+                    at = moved
+
+    def _time(self, event: Event, metric: Metric, received_at: int) -> int:
+        """Where a sample stands before it is spaced."""
+        if not self._window.own_times or metric.value != "timestamp":
+            return received_at
+        own = round(event.number("timestamp") * 1000)
+        return own if received_at - self._window.length < own <= received_at else received_at
 
     def _show(self, model: Model, metric: Metric, event: Event, at: int, spacing: int) -> int:
         labels = _labels(model, metric, event)
@@ -84,29 +111,62 @@ class Series:
         self._last[metric.name, labels] = at
         self._folded += 1
         value = _number(event.number(metric.value))
-        heapq.heappush(self._due, _Due(at, self._folded, metric.name, labels, value))
+        due = _Due(at, self._folded, metric.name, event.text("app"), labels, value)
+        heapq.heappush(self._due, due)
         return at
 
     def advance(self, now: int) -> None:
         """Brings the window to this time (epoch milliseconds)."""
+        oldest = now - self._window.length
         while self._due and self._due[0].at <= now:
             due = heapq.heappop(self._due)
-            if due.at > now - self._window:
-                self._shown[due.metric][due.labels] = _line(due)
-                heapq.heappush(self._ages, (due.at, due.metric, due.labels))
+            if due.at > oldest:
+                self._enter(due)
             else:
-                self._forget(due.metric, due.labels, due.at)
-        while self._ages and self._ages[0][0] <= now - self._window:
-            at, metric, labels = heapq.heappop(self._ages)
-            line = self._shown[metric].get(labels)
-            if line is not None and line.at == at:
-                del self._shown[metric][labels]
-            self._forget(metric, labels, at)
+                self._forget(due)
+        while self._ages and self._ages[0].at <= oldest:
+            due = heapq.heappop(self._ages)
+            self._leave(due)
+            self._forget(due)
 
-    def _forget(self, metric: str, labels: str, at: int) -> None:
+    def _enter(self, due: _Due) -> None:
+        lines = self._shown[due.metric]
+        if due.labels not in lines:
+            self._size += 1
+            self._sizes[due.app] += 1
+        lines[due.labels] = _line(due)
+        heapq.heappush(self._ages, due)
+        of_app = self._ages_of_app.setdefault(due.app, deque())
+        of_app.append(due)
+        while self._sizes[due.app] > self._window.series_of_app:
+            self.overflow += self._leave(of_app[0])
+        while self._size > self._window.series:
+            due = heapq.heappop(self._ages)
+            self.overflow += self._leave(due)
+            self._forget(due)
+
+    def _leave(self, due: _Due) -> bool:
+        """Takes a sample out of the window; whether it was still the one that its series shows."""
+        is_shown = self._is_shown(due)
+        if is_shown:
+            del self._shown[due.metric][due.labels]
+            self._size -= 1
+            self._sizes[due.app] -= 1
+        of_app = self._ages_of_app.get(due.app)
+        while of_app and not self._is_shown(of_app[0]):
+            of_app.popleft()
+        if of_app is not None and not of_app:
+            del self._ages_of_app[due.app], self._sizes[due.app]
+        return is_shown
+
+    def _is_shown(self, due: _Due) -> bool:
+        line = self._shown[due.metric].get(due.labels)
+        return line is not None and line.at == due.at
+
+    def _forget(self, due: _Due) -> None:
         # A series that left the window has no bearing on the times of later samples.
-        if self._last.get((metric, labels)) == at:
-            del self._last[metric, labels]
+        if self._last.get((due.metric, due.labels)) == due.at:
+            del self._last[due.metric, due.labels]
 
     def families(self) -> Iterator[Family]:
         """The window as it stands after the last `advance`, metrics in the models' order."""

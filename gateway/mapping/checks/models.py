@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from msgspec import UNSET
 
 from gateway.diagnostic import did_you_mean
-from gateway.event import BUILD, COMMIT, DEPLOYMENT
+from gateway.event import BUILD, COMMIT, DEPLOYMENT, FAILURE
 from gateway.fieldtype import DEFAULT_TEXT_LENGTH, FieldType
 from gateway.mapping.checks.view import Findings, ModelView, finding, warning
 from gateway.mapping.grammar import ModelField
@@ -16,6 +16,7 @@ CORRELATED: Mapping[str, frozenset[str]] = {
     COMMIT: frozenset({"app", "commit", "timestamp"}),
     BUILD: frozenset({"app", "commit", "image_sha"}),
     DEPLOYMENT: frozenset({"app", "timestamp", "image_sha", "commit"}),
+    FAILURE: frozenset({"app", "event", "issue_number", "timestamp"}),
 }
 """Fields that correlation reads from the kinds it knows by name."""
 

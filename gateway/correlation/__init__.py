@@ -1,0 +1,1 @@
+"""What events mean together: which commit a deployment brought, which failures it caused."""
