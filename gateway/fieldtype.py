@@ -180,8 +180,6 @@ def _timestamp(raw: Any, offset: timezone | None) -> FieldValue:
         seconds = _date_time(raw.strip(), offset)
     else:
         seconds = _epoch(raw)
-    if not EARLIEST <= seconds < LATEST:
-        raise FieldError(f"expected a time between 2000 and 2100, got {_shown(raw)}")
     seconds = round(seconds, 6)
     return int(seconds) if seconds.is_integer() else seconds
 

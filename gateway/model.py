@@ -10,9 +10,6 @@ from gateway.delivery import Reason
 from gateway.event import Event, FieldValue
 from gateway.fieldtype import FieldError, FieldType, Read
 
-FUTURE_TOLERANCE = 24 * 60 * 60
-"""Seconds by which an event may lie after its receipt; a later one is a clock or unit mistake."""
-
 
 class Field(Struct, frozen=True, kw_only=True):
     name: str
@@ -20,20 +17,13 @@ class Field(Struct, frozen=True, kw_only=True):
     required: bool
     read: Read
 
-    def value(self, raw: Any, offset: timezone | None, received_at: float) -> FieldValue | None:
+    def value(self, raw: Any, offset: timezone | None) -> FieldValue | None:
         """The field's value of a raw one, None where it is absent. Raises FieldError."""
         if raw is None or (raw == "" and not self.required):
             if self.required:
                 raise FieldError("required, but its expression found nothing")
             return None
-        value = self.read(raw, offset)
-        if (
-            self.type is FieldType.TIMESTAMP
-            and isinstance(value, int | float)
-            and value > received_at + FUTURE_TOLERANCE
-        ):
-            raise FieldError(f"`{value}` is more than a day after the delivery was received")
-        return value
+        return self.read(raw, offset)
 
 
 class Metric(Struct, frozen=True, kw_only=True):
@@ -67,7 +57,6 @@ class Model(Struct, frozen=True, kw_only=True):
         self,
         raw: Mapping[str, Any],
         offsets: Mapping[str, timezone],
-        received_at: float,
         rule: str,
     ) -> Event | list[Reason]:
         """An event of raw values by field name, or every reason why they are none.
@@ -79,7 +68,7 @@ class Model(Struct, frozen=True, kw_only=True):
         reasons: list[Reason] = []
         for name, field in self.fields.items():
             try:
-                value = field.value(raw.get(name), offsets.get(name), received_at)
+                value = field.value(raw.get(name), offsets.get(name))
             except FieldError as error:
                 reasons.append(Reason(str(error), rule, name))
             else:

@@ -151,7 +151,7 @@ def _event(rule: Rule, scope: Scope) -> Event | list[Reason]:
             failed.append(Reason(str(error), rule.name, name))
     if failed:
         return failed
-    return rule.model.read(raw, rule.offsets, scope["received_at"], rule.name)
+    return rule.model.read(raw, rule.offsets, rule.name)
 
 
 def evaluate(expression: Evaluate, scope: Scope) -> Any:

@@ -1,7 +1,7 @@
 """The process's settings: each a flag with an environment variable, read once at start-up."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -48,6 +48,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     shutdown_timeout: int
     window: float
     scrape_interval: float
+    max_series: int
+    max_series_of_app: int
+    own_times: bool
     watch: float
 
     @property
@@ -87,6 +90,13 @@ def number(text: str, name: str, least: float, most: float) -> float:
 def secret_file(env: str, file: str, folder: Path) -> Path:
     """Where a secret is looked for that no variable holds."""
     return Path(file) if file else folder / env
+
+
+def choice(text: str, name: str, known: Sequence[str]) -> str:
+    """One of several words. Raises SettingsError."""
+    if text not in known:
+        raise SettingsError(f"{name} is `{text}`, expected one of {', '.join(known)}")
+    return text
 
 
 def secret(env: str, file: str, environment: Mapping[str, str], folder: Path) -> str | None:

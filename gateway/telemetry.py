@@ -1,6 +1,7 @@
 """What the gateway counts about itself, in a registry of its own."""
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
@@ -12,6 +13,10 @@ from gateway.delivery import Verdict
 disable_created_metrics()  # type: ignore[no-untyped-call]  # See above.
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.0)
+
+
+MAX_APPS = 1_000
+"""Apps that have a series of their own here: a sender may make up any number of names."""
 
 
 class Telemetry:
@@ -79,6 +84,24 @@ class Telemetry:
             "Commits that claim an image which another commit carries already; not shown",
             registry=self._registry,
         )
+        self._overflow = Gauge(
+            "gateway_window_overflow",
+            "Samples pushed out of the window before their time, because it was full",
+            registry=self._registry,
+        )
+        self._suspect = Gauge(
+            "gateway_suspect_events",
+            "Events whose time cannot be right, by the reason why",
+            ("reason",),
+            registry=self._registry,
+        )
+        self._deployments = Gauge(
+            "gateway_deployments",
+            "Deployments by whether their commit is known, for the apps that deployed last",
+            ("app", "joined"),
+            registry=self._registry,
+        )
+        self._apps: OrderedDict[str, None] = OrderedDict()
         Gauge(
             "gateway_build_info", "The version that runs", ("version",), registry=self._registry
         ).labels(version).set(1)
@@ -126,6 +149,22 @@ class Telemetry:
         for metric, count in counts.items():
             self._series.labels(metric).set(count)
         self._conflicts.set(conflicts)
+
+    def correlated(self, overflow: int, suspect: Mapping[str, int]) -> None:
+        self._overflow.set(overflow)
+        for reason, count in suspect.items():
+            self._suspect.labels(reason).set(count)
+
+    def deployments(self, app: str, *, joined: int, unjoined: int) -> None:
+        """Deployments of an app by whether they have a commit; the label is as in the series."""
+        for known, count in (("true", joined), ("false", unjoined)):
+            self._deployments.labels(f"/{app}/", known).set(count)
+        self._apps[app] = None
+        self._apps.move_to_end(app)
+        if len(self._apps) > MAX_APPS:
+            gone, _ = self._apps.popitem(last=False)
+            for known in ("true", "false"):
+                self._deployments.remove(f"/{gone}/", known)
 
     def render(self, *, openmetrics: bool) -> bytes:
         """All counters in one of the two formats; OpenMetrics without its closing line."""

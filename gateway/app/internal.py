@@ -117,6 +117,11 @@ def scrape(pipeline: Pipeline, now: int, *, openmetrics: bool) -> bytes:
     series, telemetry, journal = pipeline.series, pipeline.telemetry, pipeline.journal
     series.advance(now)
     telemetry.journal(waiting=journal.waiting, healthy=journal.healthy)
-    telemetry.window(series.counts(), series.correlation.conflicts)
+    correlation = series.correlation
+    telemetry.window(series.counts(), correlation.conflicts)
+    telemetry.correlated(series.overflow, correlation.suspect)
+    for app, coverage in correlation.changed_coverage().items():
+        unjoined = coverage.deployments - coverage.joined
+        telemetry.deployments(app, joined=coverage.joined, unjoined=unjoined)
     own = telemetry.render(openmetrics=openmetrics)
     return exposition.render(own, series.families(), openmetrics=openmetrics)

@@ -130,6 +130,27 @@ OPTIONS = (
         help="the longest interval at which Prometheus scrapes; events of one series are shown at "
         "least this long each",
     ),
+    Option(
+        flag="--max-series",
+        variable="GATEWAY_MAX_SERIES",
+        default="50000",
+        metavar="N",
+        help="the series that a scrape shows at most, the most recent ones",
+    ),
+    Option(
+        flag="--max-series-of-app",
+        variable="GATEWAY_MAX_SERIES_OF_APP",
+        default="5000",
+        metavar="N",
+        help="the same for one app",
+    ),
+    Option(
+        flag="--sample-times",
+        variable="GATEWAY_SAMPLE_TIMES",
+        default="receipt",
+        metavar="WHICH",
+        help="receipt, or event: where an event is within the window, its sample stands at its own time",
+    ),
 )
 
 
@@ -177,6 +198,9 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
         shutdown_timeout=int(number("shutdown_timeout", 0, 300)),
         window=window,
         # A series is remembered for as long as the window shows it, so no longer can it be spaced.
+        max_series=int(number("max_series", 1, 10_000_000)),
+        max_series_of_app=int(number("max_series_of_app", 1, 10_000_000)),
+        own_times=settings.choice(*values["sample_times"], ("receipt", "event")) == "event",
         scrape_interval=number("scrape_interval", 0, min(600, window)),
         watch=number("watch", 0, 86_400),
     )

@@ -24,7 +24,7 @@ from gateway.cli.reload import Reloader
 from gateway.cli.wiring import Refused, Served, Sources
 from gateway.journal.sqlite import JournalError, SqliteJournal
 from gateway.pipeline import Pipeline
-from gateway.series import Series
+from gateway.series import Series, Window
 from gateway.settings import DEFAULT_SECRETS, Settings
 from gateway.telemetry import Telemetry
 
@@ -84,11 +84,14 @@ async def _serve(
     public: socket.socket,
     internal: socket.socket,
 ) -> None:
-    new_series = partial(
-        Series,
-        window=round(settings.window * 1000),
+    window = Window(
+        length=round(settings.window * 1000),
         spacing=round(settings.scrape_interval * 1000),
+        series=settings.max_series,
+        series_of_app=settings.max_series_of_app,
+        own_times=settings.own_times,
     )
+    new_series = partial(Series, window=window)
     pipeline = Pipeline(
         served.sources.live,
         served.library.compilation.models,

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from gateway.event import Event
-
 
 class Deployed(Struct, frozen=True, order=True):
     """A deployment as failures see it: its time, and what it is called by."""

@@ -68,6 +68,8 @@ class Correlation:
         self._demanded: set[Name] = set()
         self._counts: Counter[str] = Counter()
         self._joined: Counter[str] = Counter()
+        # In the order of the changes.
+        self._changed: dict[str, None] = {}
         self._failures: dict[str, Failures] = {}
         self._issues: dict[tuple[str, str], Restoration] = {}
 
@@ -77,13 +79,21 @@ class Correlation:
         return self._lineage.conflicts
 
     @property
-    def suspect(self) -> Mapping[Suspicion, int]:
+    def suspect(self) -> Mapping[str, int]:
         """How many events have a time that cannot be right, by the reason why."""
-        return {reason: self._suspect[reason] for reason in Suspicion}
+        return {reason.value: self._suspect[reason] for reason in Suspicion}
 
     def coverage(self) -> dict[str, Coverage]:
         """Deployments by app."""
-        return {app: Coverage(count, self._joined[app]) for app, count in self._counts.items()}
+        return {app: self._coverage(app) for app in self._counts}
+
+    def changed_coverage(self) -> dict[str, Coverage]:
+        """The same of the apps of which it changed since this was last asked."""
+        changed, self._changed = self._changed, {}
+        return {app: self._coverage(app) for app in changed}
+
+    def _coverage(self, app: str) -> Coverage:
+        return Coverage(self._counts[app], self._joined[app])
 
     def fold(self, event: Event, received_at: float) -> Iterator[Shown]:
         """Learns from an event received then (epoch seconds), and yields what to show because of it.
@@ -155,6 +165,7 @@ class Correlation:
         if deployment not in self._deployed:
             self._deployed.add(deployment)
             self._counts[name.app] += 1
+            self._changed[name.app] = None
             yield Shown(_called(event, name))
             yield from self._carry(name, echo=True)
             self._waiting.setdefault(name, []).append(deployment)
@@ -176,6 +187,7 @@ class Correlation:
                 left.append(deployment)
                 continue
             self._joined[name.app] += 1
+            self._changed[name.app] = None
             yield Shown(_lead_time(deployment, commit, seconds))
         self._suspect[Suspicion.BEFORE_COMMIT] += len(left) - self._early.pop(name, 0)
         if left:
@@ -194,7 +206,7 @@ class Correlation:
         early = restoration.too_early
         created = event.text("event") == "created"
         for seconds in restoration.create(at) if created else restoration.resolve(at):
-            fields = {"app": app, "issue_number": issue, "seconds": seconds}
+            fields: dict[str, FieldValue] = {"app": app, "issue_number": issue, "seconds": seconds}
             yield Shown(Event(events.RESTORATION, fields))
         self._suspect[Suspicion.BEFORE_CREATION] += restoration.too_early - early
         if created:

@@ -228,7 +228,7 @@ def _attempt(
             failed.append(Reason(error, rule.name, name))
         else:
             try:
-                value = field.value(raw[name], rule.offsets.get(name), scope["received_at"])
+                value = field.value(raw[name], rule.offsets.get(name))
             except FieldError as problem:
                 error = str(problem)
         found = raw.get(name)
@@ -245,7 +245,7 @@ def _attempt(
         )
     if failed:
         return Attempt(item=place, when=asked, fields=tuple(steps), reasons=tuple(failed))
-    result = rule.model.read(raw, rule.offsets, scope["received_at"], rule.name)
+    result = rule.model.read(raw, rule.offsets, rule.name)
     return Attempt(
         item=place,
         when=asked,

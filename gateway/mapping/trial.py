@@ -16,7 +16,7 @@ from gateway.mapping.cases import Case, Expectation
 from gateway.mapping.compiler import CompiledMapping
 from gateway.model import Model
 from gateway.plan import Plan
-from gateway.series import Series
+from gateway.series import Series, Window
 
 _KEY = b"a secret for tests, and for nothing else"
 
@@ -143,7 +143,7 @@ def _before(case: Case, received: Mapping[str, _Received]) -> list[_Received]:
 
 def _lines(models: Mapping[str, Model], received: Iterable[_Received]) -> list[str]:
     """The samples that a scrape shows when the last case has been received."""
-    series = Series(models, WINDOW, SPACING)
+    series = Series(models, Window(WINDOW, SPACING))
     known: set[bytes] = set()
     now = 0
     for one in received:
