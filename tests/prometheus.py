@@ -1,50 +1,29 @@
-"""A real Prometheus that scrapes a gateway, with recording rules equivalent to Pelorus's."""
+"""A real Prometheus that scrapes a gateway and evaluates rules that we ship, every second."""
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.harness import eventually, free_port, request, require_program
+from tests.harness import ROOT, eventually, free_port, request, require_program
 
 SCRAPE_SECONDS = 1
 
-# Written from what Pelorus's rules compute: lead time joins on the app and the image and carries the
-# commit's labels over; time to restore looks five years back for the creation.
-RULES = """
-groups:
-  - name: pelorus-equivalents
-    interval: 1s
-    rules:
-      - record: lead_time:by_commit
-        expr: |
-          min by (app, commit, commit_link, image_sha) (
-            deploy_timestamp - on (app, image_sha) group_left (commit, commit_link) commit_timestamp
-          )
-      - record: lead_time:by_app
-        expr: avg by (app) (lead_time:by_commit)
-      - record: lead_time:global
-        expr: avg(lead_time:by_commit)
-      - record: time_to_restore:by_issue
-        expr: |
-          failure_resolution_timestamp
-            - on (app, issue_number)
-          max by (app, issue_number) (max_over_time(failure_creation_timestamp{app!="unknown"}[5y]))
-      - record: time_to_restore:by_app
-        expr: avg by (app) (time_to_restore:by_issue)
-      - record: change_failure_rate:by_app
-        expr: |
-          count by (app) (failure_creation_timestamp) / count by (app) (lead_time:by_commit)
-"""
+RULES = ROOT / "docs/prometheus"
+PELORUS_RULES = ("pelorus-rules.yaml",)
+OUR_RULES = ("recording-rules.yaml", "alerts.yaml")
 CONFIG = """
 global: {{scrape_interval: {seconds}s, evaluation_interval: 1s}}
-rule_files: [{rules}]
+rule_files: {rules}
 scrape_configs:
-  - job_name: gateway
+"""
+JOB = """
+  - job_name: {name}
     static_configs:
       - targets: ['127.0.0.1:{port}']
 """
@@ -60,13 +39,18 @@ class Prometheus:
 
     def query(self, expression: str) -> dict[str, float]:
         """An instant query: `app` (or the empty string) to value."""
+        return {
+            one["metric"].get("app", ""): round(float(one["value"][1]), 6)
+            for one in self.vector(expression)
+        }
+
+    def vector(self, expression: str) -> list[Any]:
+        """What an instant query gives: `metric` (labels) and `value` of each series."""
         text = urllib.parse.urlencode({"query": expression})
         answer = request(self.port, "GET", f"/api/v1/query?{text}").json()
         assert answer["status"] == "success", answer
-        return {
-            one["metric"].get("app", ""): round(float(one["value"][1]), 6)
-            for one in answer["data"]["result"]
-        }
+        result: list[Any] = answer["data"]["result"]
+        return result
 
     def unhealthy_rules(self) -> list[str]:
         """The rules that failed when they were last evaluated, with their errors."""
@@ -88,13 +72,24 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def scraping(folder: Path, target: int) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes the port every second, for the length of a block."""
+def scraping(
+    folder: Path,
+    target: int,
+    *arguments: str,
+    rules: Sequence[str] = PELORUS_RULES,
+    jobs: Sequence[str] = ("gateway",),
+) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes the port every second, in each of the jobs, for the length of a
+    block. The rules are those of these files, evaluated every second whatever they say."""
     program = require_program("prometheus")
-    rules, config, log = folder / "rules.yml", folder / "prometheus.yml", folder / "prometheus.log"
-    rules.write_text(RULES)
+    config, log = folder / "prometheus.yml", folder / "prometheus.log"
+    files = [folder / name for name in rules]
+    for file in files:
+        text = (RULES / file.name).read_text()
+        file.write_text(re.sub(r"interval: \w+", "interval: 1s", text))
     config.write_text(
-        CONFIG.format(seconds=SCRAPE_SECONDS, rules=json.dumps(str(rules)), port=target)
+        CONFIG.format(seconds=SCRAPE_SECONDS, rules=json.dumps([str(file) for file in files]))
+        + "".join(JOB.format(name=name, port=target) for name in jobs)
     )
     port = free_port()
     with log.open("w") as output:
@@ -104,6 +99,7 @@ def scraping(folder: Path, target: int) -> Iterator[Prometheus]:
                 f"--config.file={config}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *arguments,
             ],
             stdout=output,
             stderr=subprocess.STDOUT,
