@@ -1,4 +1,4 @@
-"""The journal folded into series: at the start, and for other models beside the series that are shown.
+"""The journal folded into series: at the start, and for other models or apps beside what is shown.
 
 While a history is folded anew, in a thread, deliveries go on being committed. The journal's order has
 places, so that what was committed meanwhile is folded after the history, and once.
@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
+from msgspec import Struct
 
+from gateway.apps import Naming
 from gateway.event import Event
-from gateway.journal.entry import Stored
+from gateway.journal.entry import Recorded, Stored
 from gateway.model import Model
 from gateway.series import Series
 
@@ -23,9 +25,9 @@ FEW = 100
 class History(Protocol):
     """What a journal holds, readable in any thread."""
 
-    def events(self, until: int | None = None) -> Iterator[tuple[Event, float]]:
-        """All events with the epoch seconds of their receipt, in the order they were committed; or
-        those up to a place in this order. Raises JournalUnavailable."""
+    def events(self, until: int | None = None) -> Iterator[Recorded]:
+        """All events in the order they were committed, or those up to a place in this order. Raises
+        JournalUnavailable."""
         ...
 
     def last_event(self) -> int:
@@ -34,30 +36,38 @@ class History(Protocol):
         ...
 
 
-def fold(series: Series, stored: Stored) -> None:
+class View(Struct, frozen=True):
+    """What the journal's events show: their series, and the names under which they enter these."""
+
+    series: Series
+    naming: Naming
+
+
+def fold(view: View, stored: Stored) -> None:
     """Takes in the events of one commit."""
-    _fold(series, stored.new_events, stored.received_at)
+    _fold(view, stored.new_events, stored.received_at, stored.source)
 
 
 def fold_history(
-    series: Series, history: History, is_abandoned: Callable[[], bool] = lambda: False
+    view: View, history: History, is_abandoned: Callable[[], bool] = lambda: False
 ) -> int:
     """Takes in all that the journal holds; the place of the last event that was taken in.
     Raises JournalUnavailable."""
     last = history.last_event()
-    for event, received_at in history.events(last):
+    for event, received_at, source in history.events(last):
         if is_abandoned():
             break
-        _fold(series, (event,), received_at)
+        _fold(view, (event,), received_at, source)
     return last
 
 
-def _fold(series: Series, events: Iterable[Event], received_at: float) -> None:
+def _fold(view: View, events: Iterable[Event], received_at: float, source: str) -> None:
     milliseconds = round(received_at * 1000)
     for event in events:
-        series.fold(event, milliseconds)
+        for named in view.naming.named(event, source):
+            view.series.fold(named, milliseconds)
     # Without a scraper, too, what left the window must not pile up.
-    series.advance(milliseconds)
+    view.series.advance(milliseconds)
 
 
 def feeds(models: Mapping[str, Model]) -> bytes:
@@ -75,10 +85,10 @@ def feeds(models: Mapping[str, Model]) -> bytes:
 
 
 class Refold:
-    """A history folded into empty series while commits go on, each of which is told to `commit`."""
+    """A history folded into an empty view while commits go on, each of which is told to `commit`."""
 
-    def __init__(self, series: Series, history: History) -> None:
-        self._series = series
+    def __init__(self, view: View, history: History) -> None:
+        self._view = view
         self._history = history
         self._late: list[Stored] = []
         self._last = 0
@@ -92,7 +102,7 @@ class Refold:
         """Folds until few commits are left. Raises JournalUnavailable."""
         try:
             self._last = await asyncio.to_thread(
-                fold_history, self._series, self._history, self._abandoned.is_set
+                fold_history, self._view, self._history, self._abandoned.is_set
             )
             while len(self._late) > FEW:
                 late, self._late = self._late, []
@@ -101,12 +111,12 @@ class Refold:
             # A thread cannot be cancelled; where this task was, it is told.
             self._abandoned.set()
 
-    def finished(self) -> Series:
-        """The series up to this moment; no commit may come between this and their use."""
+    def finished(self) -> View:
+        """The view up to this moment; no commit may come between this and its use."""
         self._catch_up(self._late)
-        return self._series
+        return self._view
 
     def _catch_up(self, late: Iterable[Stored]) -> None:
         for stored in late:
             if stored.last_event > self._last:
-                fold(self._series, stored)
+                fold(self._view, stored)

@@ -6,7 +6,7 @@
 
 A delivery is answered only after the journal has committed it, and events reach the series only from
 the journal, in its order. So a restart, which folds the journal anew, gives the same series; and so
-does a reload of other models, which does the same while deliveries go on.
+does a reload of other models or of another table of apps, which does the same while deliveries go on.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from gateway.apps import NO_TABLE, Apps, Naming
 from gateway.delivery import (
     Accepted,
     DeadLetter,
@@ -27,7 +28,7 @@ from gateway.delivery import (
     Verdict,
 )
 from gateway.event import Event
-from gateway.history import History, Refold, feeds, fold, fold_history
+from gateway.history import History, Refold, View, feeds, fold, fold_history
 from gateway.journal.entry import Entry, Stored
 from gateway.model import Model
 from gateway.plan import Plan
@@ -45,7 +46,8 @@ class Generation(Struct, frozen=True):
 
     sources: Mapping[str, Source]
     models: Mapping[str, Model]
-    series: Series
+    apps: Apps
+    view: View
 
 
 class Journal(History, Protocol):
@@ -82,7 +84,8 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Pipeline:
-    """Takes deliveries in; owns the series that they become. `new_series` makes empty ones."""
+    """Takes deliveries in; owns the series that they become. `new_series` makes empty ones; without
+    `apps`, an app is what its source calls it."""
 
     def __init__(
         self,
@@ -91,14 +94,16 @@ class Pipeline:
         new_series: Callable[[Mapping[str, Model]], Series],
         journal: Journal,
         telemetry: Telemetry,
+        apps: Apps = NO_TABLE,
     ) -> None:
         self.journal = journal
         self.telemetry = telemetry
         self._new_series = new_series
         self._refold: Refold | None = None
-        series = new_series(models)
-        fold_history(series, journal)
-        self.generation = Generation(sources, models, series)
+        view = self._empty(models, apps)
+        fold_history(view, journal)
+        self.generation = Generation(sources, models, apps, view)
+        telemetry.apps(apps.teams)
         journal.follow(self._committed)
 
     @property
@@ -107,7 +112,15 @@ class Pipeline:
 
     @property
     def series(self) -> Series:
-        return self.generation.series
+        return self.generation.view.series
+
+    @property
+    def unknown_apps(self) -> Mapping[str, int]:
+        """How many names the table of apps does not know, by source; empty where there is none."""
+        return self.generation.view.naming.unknown
+
+    def _empty(self, models: Mapping[str, Model], apps: Apps) -> View:
+        return View(self._new_series(models), Naming(apps, models))
 
     async def receive(self, source: Source, delivery: Delivery, fallback_id: str) -> Answer:
         """Maps and journals an authentic delivery.
@@ -143,27 +156,33 @@ class Pipeline:
             malformed=malformed,
         )
 
-    async def adopt(self, sources: Mapping[str, Source], models: Mapping[str, Model]) -> None:
+    async def adopt(
+        self,
+        sources: Mapping[str, Source],
+        models: Mapping[str, Model],
+        apps: Apps = NO_TABLE,
+    ) -> None:
         """Serves these from now on, all at once; one call at a time. Raises JournalUnavailable, and
         then serves what it did.
 
-        Other models change what past events show: their series are folded anew from the journal,
-        and shown when they have caught up.
+        Other models or apps change what past events show: their series are folded anew from the
+        journal, and shown when they have caught up.
         """
-        series = self.series
-        if feeds(models) != feeds(self.generation.models):
-            self._refold = Refold(self._new_series(models), self.journal)
+        before, view = self.generation, self.generation.view
+        if apps != before.apps or feeds(models) != feeds(before.models):
+            self._refold = Refold(self._empty(models, apps), self.journal)
             try:
                 await self._refold.run()
                 # From here on nothing is awaited, so nothing is committed in between.
-                series = self._refold.finished()
+                view = self._refold.finished()
             finally:
                 self._refold = None
-        self.generation = Generation(sources, models, series)
+            self.telemetry.apps(apps.teams)
+        self.generation = Generation(sources, models, apps, view)
 
     def _committed(self, batch: Iterable[Stored]) -> None:
         for stored in batch:
-            fold(self.series, stored)
+            fold(self.generation.view, stored)
             if self._refold is not None:
                 self._refold.commit(stored)
             for event in stored.new_events:

@@ -102,7 +102,7 @@ class Series:
         return own if received_at - self._window.length < own <= received_at else received_at
 
     def _show(self, model: Model, metric: Metric, event: Event, at: int, spacing: int) -> int:
-        labels = _labels(model, metric, event)
+        labels = labels_of(model, metric, event)
         last = self._last.get((metric.name, labels))
         if last is not None:
             if not spacing and last >= at:
@@ -110,7 +110,7 @@ class Series:
             at = max(at, last + spacing)
         self._last[metric.name, labels] = at
         self._folded += 1
-        value = _number(event.number(metric.value))
+        value = written(event.number(metric.value))
         due = _Due(at, self._folded, metric.name, event.text("app"), labels, value)
         heapq.heappush(self._due, due)
         return at
@@ -184,11 +184,21 @@ def _line(due: _Due) -> Line:
     return Line(due.at, f"{sample} {due.at}\n", f"{sample} {seconds}.{milliseconds:03}\n")
 
 
-def _labels(model: Model, metric: Metric, event: Event) -> str:
+def labels_of(model: Model, metric: Metric, event: Event) -> str:
+    """The labels that name an event's series, as the formats write them."""
     return ",".join(
-        f'{label}="{_escaped(_value(model, name, event.fields.get(name, "")))}"'
-        for label, name in metric.labels.items()
+        label_pairs(
+            {
+                label: _value(model, name, event.fields.get(name, ""))
+                for label, name in metric.labels.items()
+            }
+        )
     )
+
+
+def label_pairs(labels: Mapping[str, str]) -> Iterator[str]:
+    """Each label with its value, as the formats write them."""
+    return (f'{label}="{_escaped(value)}"' for label, value in labels.items())
 
 
 def _value(model: Model, name: str, value: FieldValue) -> str:
@@ -200,5 +210,6 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def _number(value: float) -> str:
+def written(value: float) -> str:
+    """A value as the formats write it, in full."""
     return str(value) if isinstance(value, int) else repr(value)

@@ -101,7 +101,19 @@ class Telemetry:
             ("app", "joined"),
             registry=self._registry,
         )
-        self._apps: OrderedDict[str, None] = OrderedDict()
+        self._unknown_apps = Gauge(
+            "gateway_unknown_apps",
+            "Names that a source gives apps and the table of apps does not know; none without a table",
+            ("source",),
+            registry=self._registry,
+        )
+        self._app_info = Gauge(
+            "gateway_app_info",
+            "The apps of the table, each with its team",
+            ("app", "team"),
+            registry=self._registry,
+        )
+        self._deployed: OrderedDict[str, None] = OrderedDict()
         Gauge(
             "gateway_build_info", "The version that runs", ("version",), registry=self._registry
         ).labels(version).set(1)
@@ -118,7 +130,8 @@ class Telemetry:
             for verdict in Verdict:
                 # A counter that begins at its first increment hides that increment from rate().
                 self._deliveries.labels(name, verdict)
-            self._refused.labels(name, "unauthorized")
+            for reason in ("unauthorized", "overloaded", "journal", "too_slow"):
+                self._refused.labels(name, reason)
 
     def reloaded(self, at: float) -> None:
         """What was read at this time, in epoch seconds, is served. Also so at the start."""
@@ -159,12 +172,25 @@ class Telemetry:
         """Deployments of an app by whether they have a commit; the label is as in the series."""
         for known, count in (("true", joined), ("false", unjoined)):
             self._deployments.labels(f"/{app}/", known).set(count)
-        self._apps[app] = None
-        self._apps.move_to_end(app)
-        if len(self._apps) > MAX_APPS:
-            gone, _ = self._apps.popitem(last=False)
+        self._deployed[app] = None
+        self._deployed.move_to_end(app)
+        if len(self._deployed) > MAX_APPS:
+            gone, _ = self._deployed.popitem(last=False)
             for known in ("true", "false"):
                 self._deployments.remove(f"/{gone}/", known)
+
+    def apps(self, teams: Mapping[str, str]) -> None:
+        """The apps of the table with their teams. What was said of apps before goes by names that may
+        no longer be theirs, and is forgotten."""
+        for gauge in (self._app_info, self._unknown_apps, self._deployments):
+            gauge.clear()
+        self._deployed.clear()
+        for app, team in teams.items():
+            self._app_info.labels(f"/{app}/", team).set(1)
+
+    def unknown_apps(self, counts: Mapping[str, int]) -> None:
+        for source, count in counts.items():
+            self._unknown_apps.labels(source).set(count)
 
     def render(self, *, openmetrics: bool) -> bytes:
         """All counters in one of the two formats; OpenMetrics without its closing line."""

@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from msgspec import NODEFAULT, UNSET, Meta, inspect
 
 from gateway import authentication, fieldtype
@@ -197,6 +198,7 @@ _LINKS: Mapping[type, str] = {
     grammar.Rule: "a [rule](#rules)",
     grammar.ModelField: "[field keys](#fields)",
     grammar.Metric: "a [metric](#metrics)",
+    grammar.App: "an [app](#keys-of-an-app)",
     SecretReference: "a [secret](#secrets)",
     cases.Case: "a [case](#cases)",
     cases.Expectation: "an [expectation](#what-is-expected)",
@@ -212,7 +214,9 @@ def _plural(declared: inspect.Type) -> str:
 
 def _article(declared: inspect.Type) -> str:
     word = _takes(declared)
-    return f"a {word}" if word == "text" else f"an {word}" if word == "expression" else word
+    if word.startswith(("text", "list")):
+        return f"a {word}"
+    return f"an {word}" if word == "expression" else word
 
 
 def _default(field: inspect.Field) -> str:
@@ -262,6 +266,8 @@ _STRUCTS: Mapping[str, type] = {
     "model": grammar.Model,
     "model-field": grammar.ModelField,
     "metric": grammar.Metric,
+    "table": grammar.Table,
+    "app": grammar.App,
     "case-file": cases.CaseFile,
     "case": cases.Case,
     "expectation": cases.Expectation,
@@ -504,6 +510,33 @@ def _own_metrics() -> str:
     return table(("metric", "type", "labels", "meaning"), rows)
 
 
+# Rules for Prometheus
+
+
+def _recorded_rules() -> str:
+    """Each rule by app over 30 days, with the comment above it."""
+    text = (DOCS / "prometheus/recording-rules.yaml").read_text(encoding="utf-8")
+    found = re.findall(r"((?:^ +# .*\n)+)^ +- record: (app:\w+:\w+_30d)$", text, re.MULTILINE)
+    rows = [(_code(name), re.sub(r"(?m)^ +# ", "", comment)) for comment, name in found]
+    return table(("rule", "what it says"), rows)
+
+
+def _alerts() -> str:
+    text = (DOCS / "prometheus/alerts.yaml").read_text(encoding="utf-8")
+    rows = [
+        (
+            _code(rule["alert"]),
+            rule["labels"]["severity"],
+            _code(" ".join(rule["expr"].split())),
+            _code(rule["for"]),
+            rule["annotations"]["description"],
+        )
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+    ]
+    return table(("alert", "severity", "where", "for", "what to do"), rows)
+
+
 # Modules
 
 
@@ -536,5 +569,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "kinds": _kinds,
     "metrics": _metrics,
     "own-metrics": _own_metrics,
+    "recorded-rules": _recorded_rules,
+    "alerts": _alerts,
     "modules": _modules,
 }

@@ -52,6 +52,20 @@ class Prometheus:
         result: list[Any] = answer["data"]["result"]
         return result
 
+    def names(self) -> set[str]:
+        """The metrics that it has."""
+        answer = request(self.port, "GET", "/api/v1/label/__name__/values").json()
+        return set(answer["data"])
+
+    def let_scrape(self) -> None:
+        """Waits until three more scrapes have succeeded."""
+
+        def scrapes() -> float:
+            return max(self.query("count_over_time(up[1h])").values())
+
+        until = scrapes() + 3
+        eventually(lambda: scrapes() >= until, timeout=30, every=0.5)
+
     def unhealthy_rules(self) -> list[str]:
         """The rules that failed when they were last evaluated, with their errors."""
         groups: list[Any] = request(self.port, "GET", "/api/v1/rules").json()["data"]["groups"]

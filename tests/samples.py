@@ -31,6 +31,37 @@ def github_push(repository: str, sha: str, committed: float, *more: str) -> dict
     }
 
 
+def github_merge(repository: str, sha: str, merged: float) -> dict[str, Any]:
+    """A pull request that was merged as this commit."""
+    return {
+        "action": "closed",
+        "repository": {
+            "full_name": repository,
+            "html_url": f"https://github.com/{repository}",
+        },
+        "pull_request": {
+            "merged": True,
+            "merge_commit_sha": sha,
+            "merged_at": iso(merged),
+            "base": {"ref": "main"},
+        },
+    }
+
+
+def github_package(repository: str, sha: str, image: str) -> dict[str, Any]:
+    """A container image that was published, with the commit that it was built from."""
+    return {
+        "action": "published",
+        "repository": {"full_name": repository},
+        "package": {
+            "package_version": {
+                "version": image,
+                "container_metadata": {"labels": {"revision": sha}},
+            }
+        },
+    }
+
+
 def github_deployment(
     repository: str, sha: str, finished: float, environment: str = "production"
 ) -> dict[str, Any]:

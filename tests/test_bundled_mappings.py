@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gateway import body
-from gateway.correlation import Correlation
+from gateway.correlation.fold import Correlation
 from gateway.delivery import Accepted, DeadLetter, Delivery
 from gateway.event import Event
 from gateway.mapping import cases, coverage, library, trial
@@ -149,7 +149,7 @@ def test_the_first_commit_and_the_first_deployment_join(source: str) -> None:
         one.event
         for case in read_cases(source)[:2]
         for event in expected(case).events
-        for one in correlation.fold(_event(event))
+        for one in correlation.fold(_event(event), case.received_at)
     ]
     carried = {kind: _carriers(shown, kind) for kind in ("committime", "deploytime")}
     assert carried["deploytime"] <= carried["committime"]
@@ -169,7 +169,7 @@ def test_no_two_commits_of_the_cases_claim_one_image(source: str) -> None:
     correlation = Correlation()
     for case in read_cases(source):
         for event in expected(case).events:
-            list(correlation.fold(_event(event)))
+            list(correlation.fold(_event(event), case.received_at))
     assert correlation.conflicts == 0
 
 

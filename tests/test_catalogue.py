@@ -31,7 +31,8 @@ SHOWN = [entry for entry in ENTRIES if entry.bad is not None]
 def names_in_code() -> set[str]:
     """The names of all checks, and all words with the form of a name that a finding is given."""
     found = {
-        check.__name__.replace("_", "-") for check in (*checks.MAPPING_CHECKS, *checks.MODEL_CHECKS)
+        check.__name__.replace("_", "-")
+        for check in (*checks.MAPPING_CHECKS, *checks.MODEL_CHECKS, *checks.APPS_CHECKS)
     }
     for module in (cases, check, document, fences, inheritance, compiler, library, sampling, shape):
         source = Path(str(module.__file__)).read_text()

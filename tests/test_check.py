@@ -279,7 +279,7 @@ def test_a_model_that_breaks_a_bundled_mapping_is_reported(tmp_path: Path, check
     code, printed = check("--format=json", str(tmp_path))
     found = json.loads(printed)
     assert code == 1
-    assert {finding["name"] for finding in found} == {"unknown-field"}
+    assert {finding["name"] for finding in found} == {"unknown-field", "correlated-kind"}
     assert {"jira.yaml"} <= {Path(finding["span"]["file"]).name for finding in found}
 
 

@@ -151,6 +151,19 @@ def test_a_commit_told_short_and_whole_is_one() -> None:
     assert len({one["commit"] for one in shown if one["image_sha"] == DIGESTS[0]}) == 1
 
 
+def test_a_commit_keeps_the_labels_that_it_was_first_shown_with() -> None:
+    """A link that another source tells later would make a second series for the same image."""
+    events = [
+        commit(SHAS[0], 100, namespace="prod"),
+        commit(SHAS[0], 50, commit_link="https://example.com/commit"),
+        deployment(commit=SHAS[0]),
+    ]
+    for order in (events, [events[1], events[0], events[2]], events[::-1]):
+        shown = of_kind(fold(order)[1], "committime")
+        assert len({(one.get("namespace"), one.get("commit_link")) for one in shown}) == 1
+        assert shown[-1]["timestamp"] == START + 50
+
+
 def test_apps_do_not_mix() -> None:
     assert lead_times(commit(SHAS[0], app="pay"), deployment(commit=SHAS[0])) == []
 

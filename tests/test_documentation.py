@@ -102,7 +102,7 @@ def _is_cases(fence: Fence) -> bool:
 
 
 def _files(path: Path) -> tuple[list[SourceFile], list[SourceFile]]:
-    """The mappings and the models on a page."""
+    """The mappings and the models on a page; a table of apps counts among the mappings."""
     mappings: list[SourceFile] = []
     models: list[SourceFile] = []
     if path == OF_MISTAKES:
@@ -111,7 +111,7 @@ def _files(path: Path) -> tuple[list[SourceFile], list[SourceFile]]:
         file = SourceFile(f"{path.name}:{fence.line}", fence.text, 1)
         if _is_cases(fence) or _is(fence, "apiVersion"):
             continue
-        if _is(fence, "source"):
+        if _is(fence, "source") or _is(fence, "apps"):
             mappings.append(file)
         elif _is(fence, "kind"):
             models.append(file)
@@ -122,7 +122,11 @@ def _compiled(path: Path) -> Iterator[tuple[SourceFile, Compilation]]:
     """Each mapping and model of a page with the page's models above the bundled files."""
     mappings, models = _files(path)
     for file in mappings:
-        yield file, compile_files([*library.bundled_files(), *models, file])
+        # Which sources there are is the affair of the whole page for a table of apps alone.
+        beside = (
+            [one for one in mappings if one is not file] if "\napps:" in f"\n{file.text}" else []
+        )
+        yield file, compile_files([*library.bundled_files(), *models, *beside, file])
     for file in models:
         yield file, compile_files([*library.bundled_files(), file])
 
@@ -344,6 +348,14 @@ def test_adding_a_kind_works(tmp_path: Path) -> None:
         require_program(program)
     terminal = Terminal(tmp_path, Path(sys.executable).parent)
     assert _walk(terminal, DOCS / "how-to" / "add-a-kind.md")
+
+
+def test_giving_one_app_one_name_works(tmp_path: Path) -> None:
+    """Every command of the guide, with its files, to a lead time from two sources."""
+    for program in ("curl", "bash", "openssl"):
+        require_program(program)
+    terminal = Terminal(tmp_path, Path(sys.executable).parent)
+    assert _walk(terminal, DOCS / "how-to" / "one-app-many-names.md")
 
 
 def _walk(terminal: Terminal, page: Path) -> list[list[str]]:

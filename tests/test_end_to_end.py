@@ -93,7 +93,7 @@ def test_prometheus_computes_the_four_numbers(tmp_path: Path) -> None:
             for deliver in deliveries(gateway, now):
                 assert deliver().status == 202
             assert gateway.samples() == before
-            _let_scrape(prometheus)
+            prometheus.let_scrape()
             assert numbers_are_right(prometheus)
 
             new_ids = [
@@ -103,7 +103,7 @@ def test_prometheus_computes_the_four_numbers(tmp_path: Path) -> None:
                 gateway.gitlab(samples.gitlab_deployment("group/pay", FIRST, now), "x-2"),
             ]
             assert [answer.json()["outcome"] for answer in new_ids] == ["duplicate"] * 2
-            _let_scrape(prometheus)
+            prometheus.let_scrape()
             assert gateway.samples() == before
             assert numbers_are_right(prometheus)
             assert prometheus.query("min_over_time(up[1m]) or up")
@@ -121,16 +121,6 @@ def test_two_deployments_of_one_series_between_two_scrapes_both_count(tmp_path: 
                 assert gateway.pelorus("deploytime", payload).status == 202
             count = "sum by (app) (count_over_time(deploy_timestamp[1h]))"
             eventually(lambda: prometheus.query(count) == {"/twice/": 3}, timeout=30, every=0.5)
-            _let_scrape(prometheus)
+            prometheus.let_scrape()
             assert prometheus.query(count) == {"/twice/": 3}
             assert prometheus.trouble() == []
-
-
-def _let_scrape(prometheus: Prometheus) -> None:
-    """Waits until three more scrapes have succeeded."""
-
-    def scrapes() -> float:
-        return sum(prometheus.query("count_over_time(up[1h])").values())
-
-    until = scrapes() + 3
-    eventually(lambda: scrapes() >= until, timeout=30, every=0.5)

@@ -19,7 +19,7 @@ import pytest
 
 from gateway.delivery import Reason, Verdict
 from gateway.event import Event
-from gateway.journal.entry import Entry, JournalUnavailable, Overloaded, Stored
+from gateway.journal.entry import Entry, JournalUnavailable, Overloaded, Recorded, Stored
 from gateway.journal.sqlite import APPLICATION_ID, MAX_WAITING, JournalError, SqliteJournal
 from tests import samples
 from tests.harness import Gateway, eventually, running
@@ -69,7 +69,7 @@ def _append(path: Path, *entries: Entry) -> list[Stored]:
     return _run(journal, work())
 
 
-def _events(path: Path) -> list[tuple[Event, float]]:
+def _events(path: Path) -> list[Recorded]:
     journal = SqliteJournal(path)
     try:
         return list(journal.events())
@@ -78,11 +78,14 @@ def _events(path: Path) -> list[tuple[Event, float]]:
 
 
 def test_what_was_appended_is_there_after_reopening(tmp_path: Path) -> None:
-    """Events come back in the order of their commits, with the times of their receipt."""
+    """Events come back in the order of their commits, with the times of their receipt and their sources."""
     path = tmp_path / "journal.sqlite"
     stored = _append(path, _entry(1), _entry(2))
     assert [one.verdict for one in stored] == [Verdict.ACCEPTED, Verdict.ACCEPTED]
-    assert _events(path) == [(_event(1), 1_790_000_001.5), (_event(2), 1_790_000_002.5)]
+    assert _events(path) == [
+        Recorded(_event(1), 1_790_000_001.5, "github"),
+        Recorded(_event(2), 1_790_000_002.5, "github"),
+    ]
 
 
 def test_a_delivery_is_kept_whole(tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ def test_commits_are_told_in_order_before_they_are_answered(tmp_path: Path) -> N
 
     journal.follow(listen)
     _run(journal, work())
-    assert heard == [received for _, received in _events(tmp_path / "journal.sqlite")]
+    assert heard == [one.received_at for one in _events(tmp_path / "journal.sqlite")]
 
 
 def test_a_sender_that_goes_away_changes_nothing(tmp_path: Path) -> None:
@@ -207,7 +210,7 @@ def test_a_journal_that_cannot_commit_says_so_and_recovers(tmp_path: Path) -> No
         assert journal.healthy
 
     _run(journal, work())
-    assert _events(path) == [(_event(2), 1_790_000_002.5)]
+    assert _events(path) == [Recorded(_event(2), 1_790_000_002.5, "github")]
 
 
 def test_one_gateway_at_a_time(tmp_path: Path) -> None:
@@ -275,7 +278,7 @@ def test_a_restart_gives_the_same_series(gateway: Gateway) -> None:
     deployment = samples.github_deployment("octo/restart", samples.SHA, 1_790_000_900)
     gateway.github("deployment_status", deployment, "d-2")
     before = gateway.samples()
-    assert len(before) == 2
+    assert len(before) == 3
     gateway.stop()
     gateway.start()
     assert gateway.samples() == before

@@ -26,7 +26,7 @@ from gateway.mapping import library
 from gateway.mapping.compiler import SourceFile, compile_files
 from gateway.model import Model
 from gateway.pipeline import Pipeline
-from gateway.series import Series
+from gateway.series import Series, Window
 from gateway.telemetry import Telemetry
 from tests.harness import (
     SECRETS,
@@ -609,7 +609,7 @@ def test_series_of_other_models_are_those_of_a_restart(tmp_path: Path) -> None:
     """Also of what is committed while the history is folded anew: nothing is lost, nothing double.
     And models that show the same keep the series."""
     journal = _LateToBegin(tmp_path / "journal.sqlite")
-    new_series = partial(Series, window=3_000_000, spacing=5_000)
+    new_series = partial(Series, window=Window(length=3_000_000, spacing=5_000))
 
     def pipeline_of(label: str) -> Pipeline:
         return Pipeline({}, _models(label), new_series, journal, Telemetry("0"))
@@ -652,7 +652,7 @@ def test_a_journal_that_cannot_be_read_keeps_what_is_served(tmp_path: Path) -> N
     """Whole: neither the sources nor the series are new."""
     path = tmp_path / "journal.sqlite"
     journal = SqliteJournal(path)
-    new_series = partial(Series, window=60_000, spacing=5_000)
+    new_series = partial(Series, window=Window(length=60_000, spacing=5_000))
 
     async def story() -> None:
         journal.start()

@@ -44,8 +44,13 @@ def deployment(sha: str = "", image: str = "", at: int = 500, app: str = "shop")
     )
 
 
-def failure(event: str, at: int, issue: str = "7") -> Event:
-    fields = {"app": "shop", "event": event, "issue_number": issue, "timestamp": START + at}
+def failure(event: str, at: int, issue: str = "7", app: str = "shop") -> Event:
+    fields: dict[str, str | int | float] = {
+        "app": app,
+        "event": event,
+        "issue_number": issue,
+        "timestamp": START + at,
+    }
     return Event("failure", fields)
 
 
@@ -189,6 +194,52 @@ def test_a_late_event_is_shown_at_its_receipt() -> None:
     assert shown(fold([(deployment(image=IMAGE, at=5), NOW)]), NOW) == {
         deploy_series(IMAGE): ("5", NOW)
     }
+
+
+def test_the_most_recent_series_are_shown_where_the_window_is_full() -> None:
+    """Of one app, and of all together; what is pushed out is counted."""
+    events = [
+        (failure("created", number, str(number), f"app-{number % 2}"), NOW + number)
+        for number in range(10)
+    ]
+
+    def issues(window: Window) -> tuple[list[str], int]:
+        series = Series(MODELS, window)
+        for event, received in events:
+            series.fold(event, received)
+        names = shown(series, NOW + 10)
+        return [name.partition('issue_number="')[2][0] for name in names], series.overflow
+
+    assert issues(Window(WINDOW, SPACING)) == ([str(number) for number in range(10)], 0)
+    assert issues(Window(WINDOW, SPACING, series=3)) == (["7", "8", "9"], 7)
+    assert issues(Window(WINDOW, SPACING, series_of_app=2)) == (["6", "7", "8", "9"], 6)
+
+
+def test_a_full_window_empties_as_any_other() -> None:
+    """What was pushed out and what grew old leave nothing behind."""
+    series = Series(MODELS, Window(WINDOW, SPACING, series=5, series_of_app=3))
+    for number in range(100):
+        event = failure("created", number, str(number % 7), f"app-{number % 3}")
+        series.fold(event, NOW + number * 1_000)
+        assert len(shown(series, NOW + number * 1_000)) <= 5
+    assert shown(series, NOW + 100 * 100_000) == {}
+    assert sum(series.counts().values()) == 0
+    again = failure("created", 1, "9", "app-0")
+    series.fold(again, NOW + 100 * 100_000)
+    assert len(shown(series, NOW + 100 * 100_000)) == 1
+
+
+def test_a_sample_can_stand_at_its_events_own_time() -> None:
+    """Where the window reaches back so far; a late event stands at its receipt."""
+    series = Series(MODELS, Window(WINDOW, SPACING, own_times=True))
+    receipt = (START + 1_000) * 1_000
+    series.fold(commit(at=970), receipt)
+    series.fold(deployment(COMMIT, at=980), receipt)
+    series.fold(deployment(image=IMAGE, at=100), receipt)
+    found = shown(series, receipt)
+    assert found[deploy_series(COMMIT)] == ("980", receipt - 20_000)
+    assert found[commit_series(COMMIT)][1] == receipt
+    assert found[deploy_series(IMAGE)] == ("100", receipt)
 
 
 def test_labels_are_escaped() -> None:

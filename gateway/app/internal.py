@@ -123,5 +123,6 @@ def scrape(pipeline: Pipeline, now: int, *, openmetrics: bool) -> bytes:
     for app, coverage in correlation.changed_coverage().items():
         unjoined = coverage.deployments - coverage.joined
         telemetry.deployments(app, joined=coverage.joined, unjoined=unjoined)
+    telemetry.unknown_apps(pipeline.unknown_apps)
     own = telemetry.render(openmetrics=openmetrics)
     return exposition.render(own, series.families(), openmetrics=openmetrics)

@@ -58,6 +58,7 @@ def _words(key: str) -> re.Pattern[str]:
 
 _SOURCE, _KIND, _EXTENDS = _words("source"), _words("kind"), _words("extends")
 _EMIT = re.compile(r"\bemit:[ \t]*[\"']?([\w-]+)")
+_TABLE, _KEY = re.compile(r"^apps:", re.MULTILINE), re.compile(r"([\w-]+)[\"']?:")
 
 
 def source_of(text: str) -> str:
@@ -80,7 +81,12 @@ def _needed(texts: Iterable[str]) -> set[tuple[str, str]]:
     return {
         (what, word)
         for text in texts
-        for what, pattern in (("source", _EXTENDS), ("kind", _EMIT))
+        for what, pattern in (
+            ("source", _EXTENDS),
+            ("kind", _EMIT),
+            # In a table of apps, any key may be a source.
+            *([("source", _KEY)] if _TABLE.search(text) else []),
+        )
         for word in pattern.findall(text)
     }
 

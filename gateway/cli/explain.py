@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     archive = journal.archive(options)
     kept = _chosen(archive, options.delivery, options.source)
     subject = explaining.subject(kept.source, options)
-    explained = explanation.explain(subject.mapping, archive.load(kept.number))
+    explained = explanation.explain(subject.mapping, archive.load(kept.number), subject.apps)
     moment = journal.moment(kept.received_at)
     said = f"was proven when it came, {moment}, and kept as {kept.outcome}"
     explained = msgspec.structs.replace(explained, delivery=kept.delivery, authentication=said)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway import report, settings
+from gateway.apps import Apps
 from gateway.cli import wiring
 from gateway.cli.wiring import Served, Sources
 from gateway.delivery import Delivery
@@ -27,11 +28,12 @@ UNAUTHORIZED = "unauthorized"
 
 class Subject(Struct, frozen=True):
     """A mapping with the params that serving would give it; `source` is None where it would not be
-    served, because `missing` secrets are not set."""
+    served, because `missing` secrets are not set. `apps` is the table of apps."""
 
     mapping: CompiledMapping
     source: Source | None
     missing: tuple[str, ...]
+    apps: Apps
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -75,15 +77,18 @@ def find(
     missing = next((one.secrets for one in sources.missing if one.source == name), ())
     params = {**mapping.plan.params, **wiring.overrides(mapping, environment)}
     plan = msgspec.structs.replace(mapping.plan, params=params)
-    return Subject(msgspec.structs.replace(mapping, plan=plan), sources.live.get(name), missing)
+    whole = msgspec.structs.replace(mapping, plan=plan)
+    return Subject(whole, sources.live.get(name), missing, compilation.apps)
 
 
 def tried(subject: Subject, delivery: Delivery) -> Explanation:
     """What serving would make of a request, which need not prove its sender."""
-    explained = explanation.explain(subject.mapping, delivery)
+    explained = explanation.explain(subject.mapping, delivery, subject.apps)
     authentication = _judged(subject, delivery)
     if authentication.startswith(REFUSED):
-        explained = msgspec.structs.replace(explained, outcome=UNAUTHORIZED, events=(), reasons=())
+        explained = msgspec.structs.replace(
+            explained, outcome=UNAUTHORIZED, events=(), reasons=(), apps={}
+        )
     return msgspec.structs.replace(explained, authentication=authentication)
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "try": "explain what one payload would become, without sending it",
     "deliveries": "list what the journal keeps, and what became of it",
     "explain": "tell why a delivery of the journal became what it became",
+    "export": "write all samples of the journal at their own times, for Prometheus to import",
     "send": "sign a sample delivery as its vendor would, and post it",
     "functions": "list what expressions may call, or show one function with its examples",
     "schema": "print the JSON Schema of mapping or model files, for editors",

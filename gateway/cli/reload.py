@@ -170,7 +170,8 @@ class Reloader:
         live, were_live = found.sources.live.keys(), before.sources.live.keys()
         has_changed = bool(files or secrets or live != were_live)
         if has_changed:
-            await self._pipeline.adopt(found.sources.live, found.library.compilation.models)
+            compiled = found.library.compilation
+            await self._pipeline.adopt(found.sources.live, compiled.models, compiled.apps)
             self._served = found
         self._failure = ""
         self._tell(found)

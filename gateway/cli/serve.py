@@ -98,6 +98,7 @@ async def _serve(
         new_series,
         journal,
         Telemetry(version()),
+        served.library.compilation.apps,
     )
     reloader = Reloader(settings, os.environ, served, pipeline)
     journal.start()

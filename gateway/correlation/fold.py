@@ -34,10 +34,12 @@ class Suspicion(StrEnum):
 
 class Shown(Struct, frozen=True):
     """An event to show. An echo repeats a commit for the sake of a deployment, at that one's own
-    time: it adds no count."""
+    time: it adds no count. `at` is when that happened which it tells of (epoch seconds); None where
+    it is an event as it came."""
 
     event: Event
     echo: bool = False
+    at: float | None = None
 
 
 class _Deployment(Struct, frozen=True):
@@ -61,7 +63,7 @@ class Correlation:
     def __init__(self) -> None:
         self._lineage = Lineage()
         self._suspect: Counter[Suspicion] = Counter()
-        self._carried: dict[tuple[str, str], str] = {}
+        self._carried: dict[tuple[str, str], Event] = {}
         self._deployed: set[_Deployment] = set()
         self._early: dict[Name, int] = {}
         self._waiting: dict[Name, list[_Deployment]] = {}
@@ -138,20 +140,24 @@ class Correlation:
             # A commit is shown for every image; for what else it is called only where a deployment
             # calls it so, which is what it has to join to.
             if name.kind <= Kind.DIGEST or name in self._demanded:
-                yield from self._carry(name, echo=False)
+                yield from self._carry(name)
         for name in concerned:
             yield from self._join(name)
 
-    def _carry(self, name: Name, *, echo: bool) -> Iterator[Shown]:
+    def _carry(self, name: Name, deployed_at: float | None = None) -> Iterator[Shown]:
+        """The commit of this name, if it is known; an echo where it was deployed then."""
         commit = self._lineage.commit_of(name)
         if commit is None:
             return
-        # One commit per carrier for ever, by one spelling: a second one would be a duplicate on one
-        # side of the join, and Prometheus then gives up the whole rule, for every app.
-        spelled = self._carried.setdefault((name.app, name.text), commit.text("commit"))
-        if commit.text("commit").startswith(spelled):
-            fields = {**commit.fields, "commit": spelled, "image_sha": name.text}
-            yield Shown(Event(events.COMMIT, fields), echo)
+        # One commit per carrier for ever, with the labels that it was first shown with, whatever more
+        # is learned of it: a second one would be a duplicate on one side of the join, and Prometheus
+        # then gives up the whole rule, for every app.
+        first = self._carried.setdefault((name.app, name.text), commit)
+        if commit.text("commit").startswith(first.text("commit")):
+            at = commit.fields["timestamp"]
+            fields = {**first.fields, "timestamp": at, "image_sha": name.text}
+            echo = deployed_at is not None
+            yield Shown(Event(events.COMMIT, fields), echo, deployed_at)
 
     # Deployments
 
@@ -167,7 +173,7 @@ class Correlation:
             self._counts[name.app] += 1
             self._changed[name.app] = None
             yield Shown(_called(event, name))
-            yield from self._carry(name, echo=True)
+            yield from self._carry(name, deployment.at)
             self._waiting.setdefault(name, []).append(deployment)
             running = Deployed(deployment.at, name.text, deployment.namespace)
             yield from self._verdicts(name.app, self._failures_of(name.app).deploy(running))
@@ -188,7 +194,8 @@ class Correlation:
                 continue
             self._joined[name.app] += 1
             self._changed[name.app] = None
-            yield Shown(_lead_time(deployment, commit, seconds))
+            yield from self._carry(name, deployment.at)
+            yield Shown(_lead_time(deployment, commit, seconds), at=deployment.at)
         self._suspect[Suspicion.BEFORE_COMMIT] += len(left) - self._early.pop(name, 0)
         if left:
             self._waiting[name], self._early[name] = left, len(left)
@@ -207,7 +214,8 @@ class Correlation:
         created = event.text("event") == "created"
         for seconds in restoration.create(at) if created else restoration.resolve(at):
             fields: dict[str, FieldValue] = {"app": app, "issue_number": issue, "seconds": seconds}
-            yield Shown(Event(events.RESTORATION, fields))
+            resolved = at + seconds if created else at
+            yield Shown(Event(events.RESTORATION, fields), at=resolved)
         self._suspect[Suspicion.BEFORE_CREATION] += restoration.too_early - early
         if created:
             yield from self._verdicts(app, self._failures_of(app).fail(at))
@@ -221,7 +229,7 @@ class Correlation:
                 "namespace": verdict.deployed.namespace,
                 "change": 1 if verdict.failed else -1,
             }
-            yield Shown(Event(events.FAILED_DEPLOYMENT, fields))
+            yield Shown(Event(events.FAILED_DEPLOYMENT, fields), at=verdict.deployed.at)
 
 
 def _suspicion(at: float, received_at: float) -> Suspicion | None:

@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from gateway.event import Event
 
-SHORT = 7
-"""Digits that a short SHA has at least."""
+SHORT, WHOLE = 7, 40
+"""Digits that a SHA has at least where it is short, and where it is whole."""
 
 
 class Kind(IntEnum):
@@ -58,7 +58,9 @@ class Lineage:
         self._commits: dict[Name, Event] = {}
         self._below: dict[Name, list[Name]] = {}
         self._above: dict[Name, list[Name]] = {}
-        self._by_prefix: dict[tuple[str, str], list[Name]] = {}
+        # Commits that are mentioned, by their first digits.
+        self._whole: dict[tuple[str, str], dict[Name, None]] = {}
+        self._short: dict[tuple[str, str], dict[Name, None]] = {}
 
     def learn(self, commit: Event) -> Event:
         """Takes a commit in; one told twice has its earliest time and what either telling knows."""
@@ -83,9 +85,8 @@ class Lineage:
     def mention(self, name: Name) -> None:
         """Makes a commit's name one that shorter and longer ones are compared with."""
         if name.kind is Kind.COMMIT:
-            alike = self._by_prefix.setdefault((name.app, name.text[:SHORT]), [])
-            if name not in alike:
-                alike.append(name)
+            names = self._whole if len(name.text) >= WHOLE else self._short
+            names.setdefault((name.app, name.text[:SHORT]), {})[name] = None
 
     def _lead(self, name: Name, below: Name) -> None:
         known = self._below.setdefault(name, [])
@@ -119,9 +120,12 @@ class Lineage:
             yield from self._bottom(below, seen)
 
     def _alike(self, commit: Name) -> list[Name]:
-        """The names of this commit, shorter or longer."""
-        bucket = self._by_prefix.get((commit.app, commit.text[:SHORT]), ())
-        return [one for one in bucket if _is_same_commit(one, commit)]
+        """The names of this commit, shorter or longer. No whole SHA is the beginning of another."""
+        key = (commit.app, commit.text[:SHORT])
+        found = [one for one in self._short.get(key, ()) if _is_same_commit(one, commit)]
+        if len(commit.text) >= WHOLE:
+            return [commit, *found]
+        return [*found, *(one for one in self._whole.get(key, ()) if _is_same_commit(one, commit))]
 
     def led_by(self, name: Name) -> Iterator[Name]:
         """This name and all that lead to it: those that something new about it concerns."""

@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.delivery import Delivery, Reason, Verdict
-from gateway.journal.sqlite import JournalError, recognised
+from gateway.journal.entry import Recorded
+from gateway.journal.sqlite import JournalError, last_recorded, recognised, recorded
 
 LEAST_PREFIX = 4
 """Characters of an id that may stand for the whole of it."""
@@ -105,6 +106,16 @@ class Archive:
             body=zlib.decompress(body) if compressed else body,
             received_at=received_at,
         )
+
+    def events(self, until: int) -> Iterator[Recorded]:
+        """All events up to a place in the order they were committed."""
+        with self._reader() as reader:
+            yield from recorded(reader, until)
+
+    def last_event(self) -> int:
+        """The place of the last event in this order, 0 where there is none."""
+        with self._reader() as reader:
+            return last_recorded(reader)
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:

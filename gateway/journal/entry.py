@@ -1,6 +1,7 @@
 """What the journal is given of a delivery, and what it says of it."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -23,6 +24,15 @@ class Entry(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class Recorded(NamedTuple):
+    """An event of the journal, with the epoch seconds of its receipt and the source that told it
+    first."""
+
+    event: Event
+    received_at: float
+    source: str
+
+
 class Stored(Struct, frozen=True):
     """What the journal did with an entry: its verdict, which may have become a duplicate, and the
     events that it did not know before. `last_event` is the place of the last of them in the
@@ -31,6 +41,7 @@ class Stored(Struct, frozen=True):
     verdict: Verdict
     new_events: tuple[Event, ...]
     received_at: float
+    source: str
     last_event: int = 0
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from gateway import event as events
 from gateway.delivery import Verdict
 from gateway.event import Event, FieldValue
-from gateway.journal.entry import Entry, JournalUnavailable, Overloaded, Stored
+from gateway.journal.entry import Entry, JournalUnavailable, Overloaded, Recorded, Stored
 
 APPLICATION_ID = 0x50474A31  # "PGJ1": tells our file from any other SQLite database.
 SCHEMA_VERSION = 1
@@ -120,18 +120,13 @@ class SqliteJournal:
         # Shielded: the commit happens, and is folded, even where its sender has gone.
         return await asyncio.shield(answer)
 
-    def events(self, until: int | None = None) -> Iterator[tuple[Event, float]]:
+    def events(self, until: int | None = None) -> Iterator[Recorded]:
         with self._reader() as reader:
-            for kind, fields, received_at in reader.execute(
-                "SELECT kind, fields, received_at FROM events WHERE seq <= ? ORDER BY seq",
-                (_NO_END if until is None else until,),
-            ):
-                yield Event(kind, _FIELDS.decode(fields)), received_at
+            yield from recorded(reader, until)
 
     def last_event(self) -> int:
         with self._reader() as reader:
-            (last,) = reader.execute("SELECT max(seq) FROM events").fetchone()
-        return last or 0
+            return last_recorded(reader)
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
@@ -212,6 +207,23 @@ class SqliteJournal:
 _FIELDS = msgspec.json.Decoder(dict[str, FieldValue])
 
 
+def recorded(reader: sqlite3.Connection, until: int | None = None) -> Iterator[Recorded]:
+    """All events in the order they were committed, or those up to a place in this order."""
+    for kind, fields, received_at, source in reader.execute(
+        "SELECT kind, fields, events.received_at, source FROM events "
+        "JOIN deliveries ON deliveries.seq = events.delivery "
+        "WHERE events.seq <= ? ORDER BY events.seq",
+        (_NO_END if until is None else until,),
+    ):
+        yield Recorded(Event(kind, _FIELDS.decode(fields)), received_at, source)
+
+
+def last_recorded(reader: sqlite3.Connection) -> int:
+    """The place of the last event in this order, 0 where there is none."""
+    (last,) = reader.execute("SELECT max(seq) FROM events").fetchone()
+    return last or 0
+
+
 def _store(connection: sqlite3.Connection, entry: Entry) -> Stored:
     """Writes an entry within the open transaction, unless it is known already."""
     known = [
@@ -223,10 +235,10 @@ def _store(connection: sqlite3.Connection, entry: Entry) -> Stored:
     ]
     # What was once ignored or dead-lettered may be sent again after its mapping was mended.
     if Verdict.ACCEPTED in known or (known and entry.verdict is not Verdict.ACCEPTED):
-        return Stored(Verdict.DUPLICATE, (), entry.received_at)
+        return Stored(Verdict.DUPLICATE, (), entry.received_at, entry.source)
     new = _unknown(connection, entry.events)
     if entry.events and not new:
-        return Stored(Verdict.DUPLICATE, (), entry.received_at)
+        return Stored(Verdict.DUPLICATE, (), entry.received_at, entry.source)
     seq = _insert_delivery(connection, entry)
     connection.executemany(
         "INSERT INTO events (delivery, identity, received_at, kind, fields) VALUES (?, ?, ?, ?, ?)",
@@ -244,7 +256,7 @@ def _store(connection: sqlite3.Connection, entry: Entry) -> Stored:
     last = 0
     if new:
         (last,) = connection.execute("SELECT max(seq) FROM events").fetchone()
-    return Stored(entry.verdict, tuple(new.values()), entry.received_at, last)
+    return Stored(entry.verdict, tuple(new.values()), entry.received_at, entry.source, last)
 
 
 def _unknown(connection: sqlite3.Connection, found: Iterable[Event]) -> dict[bytes, Event]:

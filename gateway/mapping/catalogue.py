@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway import report
 from gateway.mapping import cases, sampling
 from gateway.mapping.checks import (
+    apps,
     authentication,
     conditions,
     expressions,
@@ -73,17 +74,36 @@ metrics:
     value: timestamp
     labels: {app: app, size: size}
 """
+_APPS = """\
+apps:
+  - app: shop
+    team: storefront
+    names:
+      github: [octo/shop, octo/shop-web]
+      jira: SHOP
+  - app: market
+    names:
+      github: octo/market
+"""
 _KINDS = {
-    "build": "{app: {type: app}, commit: {type: git-sha}, image_sha: {type: image-digest}}",
+    "build": "{app: {type: app}, commit: {type: git-sha, required: false}, image_sha: {type: "
+    "image-digest, required: false}, image: {type: text, required: false}, release: {type: text, "
+    "required: false}}\nrequire_one_of: [[commit, image_sha, image], [image_sha, image, release]]",
     "committime": "{app: {type: app}, commit: {type: git-sha}, timestamp: {type: timestamp}}",
     "deploytime": "{app: {type: app}, commit: {type: git-sha, required: false}, image_sha: "
-    "{type: image-digest, required: false}, namespace: {type: namespace, required: false}, "
+    "{type: image-digest, required: false}, image: {type: text, required: false}, release: {type: "
+    "text, required: false}, namespace: {type: namespace, required: false}, "
     "timestamp: {type: timestamp, description: When the deployment was finished.}}\n"
-    "require_one_of: [[image_sha, commit]]",
+    "require_one_of: [[image_sha, commit, image, release]]",
     "failure": "{app: {type: app}, event: {type: choice, choices: [created, resolved]}, "
     "issue_number: {type: text}, timestamp: {type: timestamp}}",
+    "failed_deployment": "{app: {type: app}, change: {type: number}}",
+    "leadtime": "{app: {type: app}, seconds: {type: number}}",
+    "restoration": "{app: {type: app}, seconds: {type: number}}",
 }
 """The bundled kinds, as far as the examples speak of them."""
+_SOURCES = ("github", "jira")
+"""The sources that the examples of a table of apps speak of."""
 
 
 def _instead(of: str, put: str, text: str = _MAPPING) -> str:
@@ -193,8 +213,8 @@ _READING = (
 _SHAPE = (
     Entry(
         "unknown-document",
-        "The file is neither a mapping nor a model. A mapping has a `source` and `rules`, a model "
-        "has a `kind` and `fields`.",
+        "The file is neither a mapping nor a model nor a table of apps. A mapping has a `source` and "
+        "`rules`, a model has a `kind` and `fields`, a table has `apps`.",
         "name: shop\nversion: 1\n",
         _MAPPING,
     ),
@@ -416,6 +436,28 @@ _MODELS = (
     ),
 )
 
+_OF_APPS = (
+    _check(apps.duplicate_app, _instead("app: market", "app: shop", _APPS), _APPS),
+    _check(
+        apps.claimed_name,
+        _instead("github: octo/market", "github: [octo/market, octo/shop-web]", _APPS),
+        _APPS,
+    ),
+    _check(
+        apps.repeated_name,
+        _instead("octo/shop-web]", "octo/shop-web, octo/shop]", _APPS),
+        _APPS,
+    ),
+    _check(
+        apps.ambiguous_app,
+        _instead("github: octo/market", "github: shop", _APPS),
+        _APPS,
+    ),
+    _check(apps.unknown_app_source, _instead("jira: SHOP", "jiro: SHOP", _APPS), _APPS),
+    _check(apps.nothing_named, _instead("jira: SHOP", "jira: []", _APPS), _APPS),
+    _check(apps.refused_name, _instead("jira: SHOP", 'jira: "SHOP "', _APPS), _APPS),
+)
+
 _OF_CASES = (
     Entry(
         "unclear-payload",
@@ -453,6 +495,7 @@ _PARTS: tuple[tuple[str, Sequence[Entry]], ...] = (
     ("Rules", _RULES),
     ("Authentication", _AUTHENTICATION),
     ("Models", _MODELS),
+    ("The table of apps", _OF_APPS),
     ("Cases", _OF_CASES),
 )
 ENTRIES: tuple[Entry, ...] = tuple(entry for _, entries in _PARTS for entry in entries)
@@ -496,7 +539,11 @@ def report_of(text: str, known: Sequence[SourceFile] | None = None, beside: str 
     if "\ncases:\n" in text:
         name = "shop.test.yaml"
         return report.render(cases.read(name, text)[1], {name: text}, 1)
-    name = "model.yaml" if text.startswith("kind:") else "mapping.yaml"
+    names = {"kind": "model.yaml", "apps": "apps.yaml"}
+    name = names.get(text.partition(":")[0], "mapping.yaml")
+    if name == "apps.yaml":
+        mappings = {one: _instead("source: shop", f"source: {one}") for one in _SOURCES}
+        known = [*known, *(SourceFile(f"{one}.yaml", written) for one, written in mappings.items())]
     read = cases.read("shop.test.yaml", beside)[0] if beside else None
     samples = sampling.of_cases([read] if read else [])
     found = compile_files([*known, SourceFile(name, text, layer=1)], samples).diagnostics

@@ -1,4 +1,4 @@
-"""The compiler: the texts of mapping and model files in, plans and models or diagnostics out. Pure."""
+"""The compiler: the texts of mappings, models and tables of apps in, what they mean or diagnostics out. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timezone
@@ -6,6 +6,7 @@ from datetime import timezone
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway import authentication, fieldtype, model, plan
+from gateway.apps import NO_TABLE, Apps
 from gateway.diagnostic import Diagnostic, Span, has_errors
 from gateway.mapping import (
     checks,
@@ -56,6 +57,7 @@ class Compilation(Struct, frozen=True, kw_only=True):
 
     models: Mapping[str, model.Model]
     mappings: Mapping[str, CompiledMapping]
+    apps: Apps
     diagnostics: Sequence[Diagnostic]
 
 
@@ -67,11 +69,12 @@ def compile_files(
     findings: list[Diagnostic] = []
     mapping_files: list[Document] = []
     model_files: list[Document] = []
+    tables: list[Document] = []
     for file in files:
         node, problems = document.parse(file.name, file.text)
         findings += problems
         if node is not None:
-            findings += _classify(file, node, mapping_files, model_files)
+            findings += _classify(file, node, mapping_files, model_files, tables)
     model_files = _overridden(model_files, "kind", findings)
     grammars, models = _compile_models(model_files, findings)
     lower = list(mapping_files)
@@ -84,13 +87,21 @@ def compile_files(
         compiled = _compile_mapping(parsed, whole, lower, grammars, models, known, findings)
         if compiled is not None and not has_errors(whole.findings):
             mappings[compiled.plan.source] = compiled
-    return Compilation(models=models, mappings=mappings, diagnostics=sorted(set(findings)))
+    apps = _compile_apps(tables, frozenset(parsed.key for parsed in lower) - {""}, findings)
+    return Compilation(
+        models=models, mappings=mappings, apps=apps, diagnostics=sorted(set(findings))
+    )
 
 
 def _classify(
-    file: SourceFile, node: Node, mappings: list[Document], models: list[Document]
+    file: SourceFile,
+    node: Node,
+    mappings: list[Document],
+    models: list[Document],
+    tables: list[Document],
 ) -> list[Diagnostic]:
-    """Files the document where it belongs: a mapping has a `source`, a model has a `kind`."""
+    """Files the document where it belongs: a mapping has a `source`, a model has a `kind`, a table has
+    `apps`."""
     if not isinstance(node, Table):
         message = "expected keys and values at the top level"
         return [Diagnostic(node.span, "wrong-type", message, _BEGINNINGS)]
@@ -100,13 +111,15 @@ def _classify(
         models.append(Document(file.name, file.layer, node, word(kind), (kind or node).span))
     elif source is not None or node.get("rules") is not None or node.get("extends") is not None:
         mappings.append(Document(file.name, file.layer, node, word(source), (source or node).span))
+    elif node.get("apps") is not None:
+        tables.append(Document(file.name, file.layer, node, "", node.span))
     else:
-        message = "neither a mapping nor a model"
+        message = "neither a mapping nor a model nor a table of apps"
         return [Diagnostic(node.span, "unknown-document", message, _BEGINNINGS)]
     return []
 
 
-_BEGINNINGS = "a mapping begins with `source:`, a model with `kind:`"
+_BEGINNINGS = "a mapping begins with `source:`, a model with `kind:`, a table of apps with `apps:`"
 
 
 def _overridden(files: list[Document], what: str, findings: list[Diagnostic]) -> list[Document]:
@@ -180,6 +193,30 @@ def _model(written: grammar.Model) -> model.Model:
         fields=fields,
         require_one_of=tuple(tuple(group) for group in written.require_one_of),
         metrics=metrics,
+    )
+
+
+# Apps
+
+
+def _compile_apps(
+    files: list[Document], sources: frozenset[str], findings: list[Diagnostic]
+) -> Apps:
+    """The table of the highest layer that has one; there it may be spread over files."""
+    highest = max((parsed.layer for parsed in files), default=0)
+    in_force = [parsed for parsed in files if parsed.layer == highest]
+    read = [shape.read(parsed.node, grammar.Table) for parsed in in_force]
+    problems = [finding for _, _, found in read for finding in found]
+    view = checks.AppsView(
+        tables=tuple((written, places) for written, places, _ in read), sources=sources
+    )
+    problems += [finding for check in checks.APPS_CHECKS for finding in check(view)]
+    findings += problems
+    if has_errors(problems):
+        return NO_TABLE
+    return Apps(
+        names={(one.source, one.name): one.app for one in view.names()},
+        teams={written.app: written.team for _, written in view.apps()},
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway import plan
+from gateway.apps import NO_TABLE, Apps, fields_of
 from gateway.delivery import Accepted, DeadLetter, Delivery, Malformed, Reason
 from gateway.diagnostic import did_you_mean
 from gateway.event import Event, FieldValue
@@ -89,8 +90,9 @@ class RuleStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Explanation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`outcome` is what `Plan.read` says; `nearest` names the rule that lacked least, where none
-    applies. `event_at` is the expression of `event` where it found nothing. `authentication` is for
-    whoever knows of it to say."""
+    applies. `event_at` is the expression of `event` where it found nothing. `apps` are the names of
+    apps in the events, each with what the table of apps makes of it, None where it does not know it;
+    empty without a table. `authentication` is for whoever knows of it to say."""
 
     source: str
     outcome: str
@@ -103,9 +105,10 @@ class Explanation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rules: tuple[RuleStep, ...] = ()
     events: tuple[dict[str, FieldValue], ...] = ()
     reasons: tuple[Reason, ...] = ()
+    apps: dict[str, str | None] = {}
 
 
-def explain(mapping: CompiledMapping, delivery: Delivery) -> Explanation:
+def explain(mapping: CompiledMapping, delivery: Delivery, apps: Apps = NO_TABLE) -> Explanation:
     """Follows a delivery through a mapping."""
     served = mapping.plan
     reading = served.read(delivery)
@@ -136,6 +139,7 @@ def explain(mapping: CompiledMapping, delivery: Delivery) -> Explanation:
         rules=steps,
         events=events,
         reasons=reasons,
+        apps=_apps(served, reading.outcome, apps) if apps.teams else {},
     )
 
 
@@ -150,6 +154,20 @@ def _outcome(
         case Malformed():
             return "dead_lettered", (), ()
     return "ignored", (), ()
+
+
+def _apps(served: Plan, outcome: Any, table: Apps) -> dict[str, str | None]:
+    """What the table makes of the names of apps in the events."""
+    if not isinstance(outcome, Accepted):
+        return {}
+    models = {rule.model.kind: rule.model for rule in served.rules}
+    names = [
+        event.text(field)
+        for event in outcome.events
+        for field in fields_of(models.get(event.kind))
+        if event.text(field)
+    ]
+    return {name: table.find(served.source, name) for name in names}
 
 
 # Rules

@@ -1,4 +1,4 @@
-"""The mappings, models and cases that stand as examples in a Markdown page, each at its lines."""
+"""The mappings, models, cases and tables of apps that stand as examples in a Markdown page, each at its lines."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,15 +13,15 @@ MAX_FENCES = 100
 _FENCE = re.compile(r"(?P<indent>[ ]*)(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)")
 _MARKER = re.compile(r"\s*<!--\s*check:\s*(?P<switch>on|off)\s*-->\s*")
 _BEGINNING = re.compile(
-    r"(?:[ \t]*(?:#.*|---[ \t]*)?\n)*(?P<indent>[ ]*)(?P<key>source|kind|extends):"
+    r"(?:[ \t]*(?:#.*|---[ \t]*)?\n)*(?P<indent>[ ]*)(?P<key>source|kind|extends|apps):"
 )
 _LANGUAGES = ("yaml", "yml")
 
 
 class Fence(Struct, frozen=True):
     """An example. `name` is the page and the line of its first line; `text` has as many empty lines
-    before it, so that its places are those of the page. `what` is `source`, `kind` or `cases`, and
-    `key` the source or kind that it describes."""
+    before it, so that its places are those of the page. `what` is `source`, `kind`, `cases` or
+    `apps`, and `key` the source or kind that it describes."""
 
     name: str
     text: str
@@ -30,7 +30,8 @@ class Fence(Struct, frozen=True):
 
 
 def fences(page: str, text: str) -> tuple[list[Fence], list[Diagnostic]]:
-    """The examples of a page that are mappings, models or cases: those that begin with their key.
+    """The examples of a page that are mappings, models, cases or tables of apps: those that begin with
+    their key.
 
     Nothing is read between `<!-- check: off -->` and `<!-- check: on -->`, or the end of the page.
     """
@@ -90,6 +91,8 @@ def _example(page: str, line: int, text: str) -> Fence | None:
     what = "source" if source is not None else "kind"
     if _key("cases", beginning["indent"], text) is not None:
         what = "cases"
+    if beginning["key"] == "apps":
+        what = "apps"
     return Fence(f"{page}:{line}", "\n" * (line - 1) + text, what, source or kind or "")
 
 

@@ -1,4 +1,4 @@
-"""What an author writes in a mapping or a model file, as types: nothing here is compiled.
+"""What an author writes in a mapping, a model file or a table of apps, as types: nothing here is compiled.
 
 The shape check, the JSON Schemas for editors and the reference pages all come from these types.
 """
@@ -146,3 +146,23 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         list[list[str]], Meta(description="Of each list, an event needs at least one field.")
     ] = []
     metrics: Annotated[list[Metric], Meta(description="The metrics that such events feed.")] = []
+
+
+class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An app, and what sources call it."""
+
+    app: Annotated[str, Meta(description="The app's own name, as the series show it.")]
+    team: Annotated[str, Meta(description="Whose app it is, for `gateway_app_info`.")] = ""
+    names: Annotated[
+        dict[str, list[str] | str],
+        Meta(
+            description="For each source, the name that it gives the app, or a list of them. A source "
+            "that calls the app by its own name need not be listed."
+        ),
+    ] = {}
+
+
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Apps that sources call by different names."""
+
+    apps: Annotated[list[App], Meta(description="The apps.")]

@@ -52,6 +52,11 @@ def _outcome(explanation: Explanation) -> list[str]:
         lines.append(
             f"  {kind[1]}  " + "  ".join(f"{name}={_value(value)}" for name, value in fields)
         )
+    for name, app in explanation.apps.items():
+        if app is None:
+            lines.append(f"  no table of apps knows {_value(name)}; the app keeps this name")
+        elif app != name:
+            lines.append(f"  {_value(name)} is the app {_value(app)}, by the table of apps")
     lines += [f"  {reason}" for reason in explanation.reasons]
     return lines
 

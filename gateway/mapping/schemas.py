@@ -1,4 +1,4 @@
-"""The JSON Schemas of mapping, model and case files, for editors: generated from the grammar."""
+"""The JSON Schemas of mappings, models, cases and tables of apps, for editors: generated from the grammar."""
 
 import inspect
 from typing import Any
@@ -10,6 +10,7 @@ from gateway.mapping import cases, grammar
 GRAMMARS: dict[str, tuple[type, str]] = {
     "mapping": (grammar.Mapping, "A mapping of Pelorus gateway"),
     "model": (grammar.Model, "A model of Pelorus gateway"),
+    "apps": (grammar.Table, "The table of apps of Pelorus gateway"),
     "test": (cases.CaseFile, "The cases of a mapping of Pelorus gateway"),
 }
 

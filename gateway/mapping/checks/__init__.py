@@ -1,4 +1,4 @@
-"""The checks of mappings and models: each is one function that states one mistake.
+"""The checks of mappings, models and tables of apps: each is one function that states one mistake.
 
 A check's name is its function's name with hyphens. Its docstring is its page in the reference: what
 is wrong, and why; the examples beside it are in `catalogue`.
@@ -7,6 +7,7 @@ is wrong, and why; the examples beside it are in `catalogue`.
 from collections.abc import Callable
 
 from gateway.mapping.checks import (
+    apps,
     authentication,
     conditions,
     expressions,
@@ -15,7 +16,7 @@ from gateway.mapping.checks import (
     rules,
     values,
 )
-from gateway.mapping.checks.view import Findings, MappingView, ModelView
+from gateway.mapping.checks.view import AppsView, Findings, MappingView, ModelView
 
 MAPPING_CHECKS: tuple[Callable[[MappingView], Findings], ...] = (
     *expressions.CHECKS,
@@ -26,5 +27,14 @@ MAPPING_CHECKS: tuple[Callable[[MappingView], Findings], ...] = (
     *authentication.CHECKS,
 )
 MODEL_CHECKS: tuple[Callable[[ModelView], Findings], ...] = models.CHECKS
+APPS_CHECKS: tuple[Callable[[AppsView], Findings], ...] = apps.CHECKS
 
-__all__ = ["MAPPING_CHECKS", "MODEL_CHECKS", "Findings", "MappingView", "ModelView"]
+__all__ = [
+    "APPS_CHECKS",
+    "MAPPING_CHECKS",
+    "MODEL_CHECKS",
+    "AppsView",
+    "Findings",
+    "MappingView",
+    "ModelView",
+]

@@ -36,6 +36,46 @@ class ModelView(Struct, frozen=True, kw_only=True):
     metrics: Mapping[str, str]
 
 
+class Named(Struct, frozen=True):
+    """A name that a source gives to an app, and where the table says so."""
+
+    app: str
+    source: str
+    name: str
+    place: Span
+
+
+class AppsView(Struct, frozen=True, kw_only=True):
+    """The table of apps as the checks see it: the files that it is spread over, and all sources that a
+    mapping describes."""
+
+    tables: tuple[tuple[grammar.Table, Places], ...]
+    sources: frozenset[str]
+
+    def apps(self) -> Iterator[tuple[Span, grammar.App]]:
+        """The apps in the order of the files, each with the place of its name."""
+        for table, places in self.tables:
+            for index, app in enumerate(table.apps):
+                if places.text("apps", index, "app"):
+                    yield places.span("apps", index, "app"), app
+
+    def names(self) -> Iterator[Named]:
+        """All names of all apps, in the same order."""
+        for table, places in self.tables:
+            for index, app in enumerate(table.apps):
+                for source, given in app.names.items():
+                    path: Path = ("apps", index, "names", source)
+                    paths = (
+                        [path]
+                        if isinstance(given, str)
+                        else [(*path, number) for number in range(len(given))]
+                    )
+                    for one in paths:
+                        written = places.text(*one)
+                        if written is not None:
+                            yield Named(app.app, source, str(written.value), written.span)
+
+
 def name(check: Callable[..., Findings]) -> str:
     """The name that reports give a check."""
     return check.__name__.replace("_", "-")
