@@ -19,10 +19,11 @@ from msgspec import NODEFAULT, UNSET, Meta, inspect
 
 from gateway import authentication, fieldtype
 from gateway.authentication import Scheme, SecretReference
+from gateway.authoring import cases
 from gateway.cli.main import COMMANDS, module
 from gateway.cli.options import OPTIONS
 from gateway.fieldtype import FieldError, FieldType
-from gateway.mapping import cases, document, functions, grammar, library, shape
+from gateway.mapping import document, functions, grammar, library, shape
 from gateway.telemetry import Telemetry
 from tests.harness import ROOT
 

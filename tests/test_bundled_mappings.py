@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from gateway import body
+from gateway.authoring import cases, coverage, trial
+from gateway.authoring.cases import Case, Expectation
 from gateway.correlation.fold import Correlation
 from gateway.delivery import Accepted, DeadLetter, Delivery
 from gateway.event import Event
-from gateway.mapping import cases, coverage, library, trial
-from gateway.mapping.cases import Case, Expectation
+from gateway.mapping import library
 from gateway.mapping.compiler import Compilation, compile_files
 from gateway.plan import Plan
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.authoring.cases import UnusablePayload
 from gateway.cli import casefiles
-from gateway.mapping.cases import UnusablePayload
 from tests.harness import SECRETS, Gateway, run_cli, running
 
 MAPPING = """\

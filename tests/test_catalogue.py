@@ -7,20 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.authoring import cases, catalogue, fences, sampling
+from gateway.authoring.catalogue import ENTRIES, Entry
 from gateway.cli import check
-from gateway.mapping import (
-    cases,
-    catalogue,
-    checks,
-    compiler,
-    document,
-    fences,
-    inheritance,
-    library,
-    sampling,
-    shape,
-)
-from gateway.mapping.catalogue import ENTRIES, Entry
+from gateway.mapping import checks, compiler, document, inheritance, library, shape
 from gateway.mapping.compiler import SourceFile
 from tests.harness import ROOT
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from gateway.authoring import coverage, trial
+from gateway.authoring.cases import Case
+from gateway.authoring.coverage import Coverage, What
 from gateway.delivery import Delivery
-from gateway.mapping import coverage, library, trial
-from gateway.mapping.cases import Case
+from gateway.mapping import library
 from gateway.mapping.compiler import CompiledMapping, SourceFile, compile_files
-from gateway.mapping.coverage import Coverage, What
 
 MAPPING = """\
 source: shop

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from gateway.authoring import cases
 from gateway.delivery import Accepted, DeadLetter, Delivery
-from gateway.mapping import cases, expression, library
+from gateway.mapping import expression, library
 from gateway.mapping.compiler import Compilation, SourceFile, compile_files
 from tests import documentation
 from tests.documentation import DOCS, Fence

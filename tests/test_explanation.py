@@ -7,14 +7,14 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from gateway.authoring.cases import read as read_cases
+from gateway.authoring.explanation import explain, follow, hint
+from gateway.authoring.narration import narrate
 from gateway.delivery import Accepted, DeadLetter, Delivery
 from gateway.mapping import library
-from gateway.mapping.cases import read as read_cases
 from gateway.mapping.closures import closure, is_false
 from gateway.mapping.compiler import CompiledMapping, SourceFile, compile_files
-from gateway.mapping.explanation import explain, follow, hint
 from gateway.mapping.expression import ExpressionError, parse
-from gateway.mapping.narration import narrate
 from gateway.plan import ExpressionFailed, evaluate
 from tests.expressions import DOCUMENTS, EXPRESSIONS, thorough
 from tests.harness import require_corpus

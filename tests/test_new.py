@@ -10,22 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway import body
-from gateway.mapping import (
-    cases,
-    document,
-    draft,
-    draft_text,
-    expression,
-    library,
-    recognise,
-    samples,
-    trial,
-)
+from gateway.authoring import cases, draft, draft_text, recognise, trial
+from gateway.authoring.credentials import credentials
+from gateway.authoring.draft import Draft, Rule
+from gateway.authoring.draft_text import Files
+from gateway.authoring.recognise import Sample
+from gateway.mapping import document, expression, library, samples
 from gateway.mapping.compiler import SourceFile, compile_files
-from gateway.mapping.credentials import credentials
-from gateway.mapping.draft import Draft, Rule
-from gateway.mapping.draft_text import Files
-from gateway.mapping.recognise import Sample
 from tests.harness import require_corpus, run_cli
 
 BUNDLED = [file for file in library.bundled_files() if "schemas" in Path(file.name).parts]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.mapping import request
-from gateway.mapping.request import Request, RequestError
+from gateway.authoring import request
+from gateway.authoring.request import Request, RequestError
 
 PLAIN = b"""\
 POST /hooks/shop?stage=live&stage=test&dry= HTTP/1.1

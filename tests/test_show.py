@@ -13,9 +13,10 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.authoring import writer
 from gateway.cli.main import main
 from gateway.diagnostic import Span
-from gateway.mapping import document, grammar, library, shape, writer
+from gateway.mapping import document, grammar, library, shape
 from gateway.mapping.compiler import CompiledMapping, SourceFile, compile_files
 from gateway.mapping.document import Scalar, Sequence, Table
 from tests import documentation

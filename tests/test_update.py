@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.mapping import cases
-from gateway.mapping.cases import Expectation
-from gateway.mapping.revision import CannotRevise, revised
+from gateway.authoring import cases
+from gateway.authoring.cases import Expectation
+from gateway.authoring.revision import CannotRevise, revised
 from tests.harness import run_cli
 
 BEFORE = """\

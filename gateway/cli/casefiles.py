@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+from gateway.authoring import cases
+from gateway.authoring.cases import CasesRead, Load, Params, UnusablePayload
 from gateway.diagnostic import Diagnostic
-from gateway.mapping import cases, library
-from gateway.mapping.cases import CasesRead, Load, Params, UnusablePayload
+from gateway.mapping import library
 from gateway.mapping.compiler import SourceFile
 from gateway.settings import SettingsError
 

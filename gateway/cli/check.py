@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 
 from gateway import report
+from gateway.authoring import cases, fences, sampling
+from gateway.authoring.cases import CaseFile
+from gateway.authoring.fences import Fence
 from gateway.cli import casefiles, examined
 from gateway.diagnostic import Diagnostic, Severity, has_errors
-from gateway.mapping import cases, fences, library, sampling
-from gateway.mapping.cases import CaseFile
+from gateway.mapping import library
 from gateway.mapping.compiler import Compilation, SourceFile, compile_files
-from gateway.mapping.fences import Fence
 from gateway.mapping.samples import Sample
 from gateway.settings import SettingsError
 

@@ -4,9 +4,9 @@ import argparse
 
 import msgspec
 
+from gateway.authoring import explanation
 from gateway.cli import explaining, journal
 from gateway.journal.archive import Archive, Kept
-from gateway.mapping import explanation
 from gateway.settings import SettingsError
 
 

@@ -10,15 +10,15 @@ from msgspec import Struct
 
 from gateway import report, settings
 from gateway.apps import Apps
+from gateway.authoring import explanation, proof
+from gateway.authoring.explanation import Explanation
+from gateway.authoring.narration import narrate
+from gateway.authoring.proof import REFUSED
 from gateway.cli import wiring
 from gateway.cli.wiring import Served, Sources
 from gateway.delivery import Delivery
 from gateway.diagnostic import did_you_mean, has_errors
-from gateway.mapping import explanation, proof
 from gateway.mapping.compiler import Compilation, CompiledMapping
-from gateway.mapping.explanation import Explanation
-from gateway.mapping.narration import narrate
-from gateway.mapping.proof import REFUSED
 from gateway.settings import SettingsError
 from gateway.source import Source
 

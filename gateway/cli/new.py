@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from gateway import body, report
+from gateway.authoring import draft, draft_text, recognise
+from gateway.authoring.cases import Expectation
+from gateway.authoring.draft import Draft, Field
+from gateway.authoring.draft_text import Files
+from gateway.authoring.recognise import Sample
 from gateway.cli import request, wiring
 from gateway.diagnostic import did_you_mean, has_errors
-from gateway.mapping import draft, draft_text, library, recognise
-from gateway.mapping.cases import Expectation
-from gateway.mapping.draft import Draft, Field
-from gateway.mapping.draft_text import Files
-from gateway.mapping.recognise import Sample
+from gateway.mapping import library
 from gateway.settings import SettingsError
 
 STDOUT = "-"

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.mapping import request
-from gateway.mapping.request import Request, RequestError
+from gateway.authoring import request
+from gateway.authoring.request import Request, RequestError
 from gateway.settings import SettingsError
 
 STDIN = "-"

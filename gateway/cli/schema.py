@@ -2,7 +2,7 @@
 
 import argparse
 
-from gateway.mapping import schemas
+from gateway.authoring import schemas
 
 
 def define(parser: argparse.ArgumentParser) -> None:

@@ -12,10 +12,11 @@ from msgspec import UNSET, Struct
 
 from gateway import report, settings
 from gateway.authentication import Authentication
+from gateway.authoring import cases
 from gateway.cli import casefiles, request, wiring
 from gateway.delivery import Reason
 from gateway.diagnostic import did_you_mean, has_errors
-from gateway.mapping import cases, library
+from gateway.mapping import library
 from gateway.settings import SettingsError
 
 TIMEOUT = 15

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from gateway import report
+from gateway.authoring import writer
 from gateway.cli import wiring
 from gateway.diagnostic import Span, did_you_mean, has_errors
-from gateway.mapping import inheritance, library, shape, writer
+from gateway.mapping import inheritance, library, shape
 from gateway.mapping.compiler import CompiledMapping
 from gateway.mapping.document import Node, Scalar, Sequence, Table
 from gateway.mapping.shape import Path as Keys

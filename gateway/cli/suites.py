@@ -10,9 +10,9 @@ from xml.etree import ElementTree as ET
 import msgspec
 from msgspec import Struct
 
-from gateway.mapping import trial
-from gateway.mapping.coverage import Coverage, Item, What
-from gateway.mapping.trial import Trial
+from gateway.authoring import trial
+from gateway.authoring.coverage import Coverage, Item, What
+from gateway.authoring.trial import Trial
 from gateway.settings import SettingsError
 
 _PLURALS = {What.RULE: "rules", What.BRANCH: "branches", What.FIELD: "fields"}

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gateway import report
+from gateway.authoring import cases, coverage, trial
 from gateway.cli import casefiles, suites, update, wiring
 from gateway.cli.suites import Suite
 from gateway.diagnostic import did_you_mean, has_errors
-from gateway.mapping import cases, coverage, library, trial
+from gateway.mapping import library
 from gateway.mapping.compiler import Compilation
 from gateway.settings import SettingsError, number
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from gateway.authoring import revision
+from gateway.authoring.revision import CannotRevise
+from gateway.authoring.trial import Trial
 from gateway.cli.suites import Suite
-from gateway.mapping import revision
-from gateway.mapping.revision import CannotRevise
-from gateway.mapping.trial import Trial
 from gateway.settings import SettingsError
 
 _BOM = b"\xef\xbb\xbf"

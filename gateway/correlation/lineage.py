@@ -107,6 +107,8 @@ class Lineage:
         if not all(longest.startswith(text) for text in found):
             return None
         earliest = min(found.values(), key=lambda commit: commit.number("timestamp"))
+        if earliest.text("commit") == longest:
+            return earliest
         # Told short by one and whole by another it is one commit, which goes by its whole name.
         return Event(earliest.kind, {**earliest.fields, "commit": longest})
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.mapping import cases, library
+from gateway.authoring import cases
+from gateway.mapping import library
 from gateway.mapping.compiler import compile_files
 
 ROUNDS, CALLS = 7, 200

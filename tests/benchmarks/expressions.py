@@ -12,7 +12,8 @@ from typing import Any
 
 import jmespath
 
-from gateway.mapping import cases, functions, library
+from gateway.authoring import cases
+from gateway.mapping import functions, library
 from gateway.mapping.closures import closure
 from gateway.mapping.compiler import compile_files
 from gateway.mapping.expression import _Parser

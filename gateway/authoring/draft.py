@@ -11,13 +11,14 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.authoring import envelope, recognise
+from gateway.authoring.credentials import Credentials, credentials
+from gateway.authoring.envelope import Named
+from gateway.authoring.recognise import Found, Leaf, Path, Sample, Wanted
 from gateway.fieldtype import FieldType
-from gateway.mapping import document, envelope, grammar, recognise, shape
+from gateway.mapping import document, grammar, shape
 from gateway.mapping.compiler import SourceFile
-from gateway.mapping.credentials import Credentials, credentials
 from gateway.mapping.document import Table
-from gateway.mapping.envelope import Named
-from gateway.mapping.recognise import Found, Leaf, Path, Sample, Wanted
 
 
 class Field(Struct, frozen=True, kw_only=True):

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from msgspec import UNSET
 
 from gateway import body
+from gateway.authoring import request
+from gateway.authoring.cases import CaseFile
 from gateway.diagnostic import Diagnostic, Span
-from gateway.mapping import request
-from gateway.mapping.cases import CaseFile
 from gateway.mapping.samples import Sample
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from msgspec import Struct
 
 from gateway import plan
+from gateway.authoring import explanation
 from gateway.delivery import Delivery
 from gateway.diagnostic import Span
-from gateway.mapping import explanation
 from gateway.mapping.closures import Node, closure, is_false
 from gateway.mapping.compiler import CompiledMapping
 from gateway.mapping.document import Sequence, Table

@@ -12,8 +12,9 @@ import msgspec
 import yaml
 from msgspec import UNSET, Struct
 
-from gateway.mapping import cases, document, shape, writer
-from gateway.mapping.cases import Case, CaseFile, Expectation
+from gateway.authoring import cases, writer
+from gateway.authoring.cases import Case, CaseFile, Expectation
+from gateway.mapping import document, shape
 
 _KEY = "expect"
 _SERIES = "series"

@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.mapping import cases, grammar
+from gateway.authoring import cases
+from gateway.mapping import grammar
 
 GRAMMARS: dict[str, tuple[type, str]] = {
     "mapping": (grammar.Mapping, "A mapping of Pelorus gateway"),

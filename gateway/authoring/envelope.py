@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.mapping.recognise import Leaf, Path, Sample, name, reading, words
+from gateway.authoring.recognise import Leaf, Path, Sample, name, reading, words
 
 
 class Named(Struct, frozen=True, kw_only=True):

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from gateway.authoring.explanation import Attempt, Condition, Explanation, FieldStep, RuleStep
 from gateway.event import FieldValue
 from gateway.fieldtype import FieldType
-from gateway.mapping.explanation import Attempt, Condition, Explanation, FieldStep, RuleStep
 
 _WIDTH = 76
 _MARKS = {True: "yes", False: "no ", None: "-  "}

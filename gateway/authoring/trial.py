@@ -10,9 +10,9 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from gateway.authentication import Authentication, authentication
+from gateway.authoring.cases import Case, Expectation
 from gateway.delivery import Accepted, DeadLetter, Delivery, Ignored, Malformed, Outcome
 from gateway.event import Event, identity
-from gateway.mapping.cases import Case, Expectation
 from gateway.mapping.compiler import CompiledMapping
 from gateway.model import Model
 from gateway.plan import Plan

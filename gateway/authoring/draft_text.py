@@ -7,12 +7,12 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.authentication import authentication
+from gateway.authoring import cases, trial
+from gateway.authoring.cases import Case, Expectation
+from gateway.authoring.draft import Draft, Field, Rule
+from gateway.authoring.recognise import Path, Sample
 from gateway.diagnostic import Diagnostic
-from gateway.mapping import cases, trial
-from gateway.mapping.cases import Case, Expectation
 from gateway.mapping.compiler import CompiledMapping, SourceFile, compile_files
-from gateway.mapping.draft import Draft, Field, Rule
-from gateway.mapping.recognise import Path, Sample
 
 SCHEMA = "# yaml-language-server: $schema=../schemas/{}.schema.json"
 DECIDE = "# decide: "

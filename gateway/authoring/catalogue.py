@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway import report
-from gateway.mapping import cases, sampling
+from gateway.authoring import cases, sampling
 from gateway.mapping.checks import (
     apps,
     authentication,

@@ -1,0 +1,1 @@
+"""The tools around a mapping: trying, testing, drafting, explaining and writing it. Nothing here serves."""
