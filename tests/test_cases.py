@@ -442,6 +442,7 @@ cases:
         commit_timestamp{app="/shop/",commit="0ddba11c0ffee",image_sha="0ddba11c0ffee",namespace="",commit_link=""} 1769840000 1769850000250
 
         deploy_timestamp{app="/shop/",image_sha="0ddba11c0ffee",namespace=""} 1769850000 1769850000250
+        dora_lead_time_seconds{app="/shop/",commit="0ddba11c0ffee",image_sha="0ddba11c0ffee",namespace=""} 10000 1769850000250
   - name: its deployment again
     received_at: 1769850030
     after: [its deployment]
@@ -452,6 +453,7 @@ cases:
       series: |
         commit_timestamp{app="/shop/",commit="0ddba11c0ffee",image_sha="0ddba11c0ffee",namespace="",commit_link=""} 1769840000 1769850000250
         deploy_timestamp{app="/shop/",image_sha="0ddba11c0ffee",namespace=""} 1769850000 1769850000250
+        dora_lead_time_seconds{app="/shop/",commit="0ddba11c0ffee",image_sha="0ddba11c0ffee",namespace=""} 10000 1769850000250
   - name: staging shows nothing
     payload: {stage: staging}
     expect: {outcome: ignored, series: ""}

@@ -694,7 +694,6 @@ REAL: dict[str, tuple[str, dict[str, str]]] = {
         "build",
         {
             "app": "body.event_data.repository.repo_full_name",
-            "commit": "`null`",
             "image_sha": "each.digest",
             "timestamp": "body.occur_at",
         },
