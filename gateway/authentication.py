@@ -9,13 +9,18 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable
-from typing import Annotated, Literal, assert_never
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Protocol, assert_never
+from urllib.parse import parse_qsl
 
 from msgspec import Meta, Struct
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Header names in lower case with their values, in the order received."""
+
+MAX_PARTS = 10
+"""Parts of one header that are looked at; a sender that rotates its secrets sends two signatures."""
 
 HeaderName = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,100}$")]
 
@@ -64,8 +69,24 @@ class Hmac(
             description="What the sender hashes: `{body}`, and `{timestamp}` where it signs a time."
         ),
     ] = "{body}"
-    timestamp_header: Annotated[
-        str, Meta(description="The header with the signed time in epoch seconds.")
+    timestamp_header: Annotated[str, Meta(description="The header with the signed time.")] = ""
+    timestamp_prefix: Annotated[
+        str,
+        Meta(
+            description="What stands before the signed time, where that is another part of the header "
+            "of the signature: `t=`."
+        ),
+    ] = ""
+    timestamp_format: Annotated[
+        Literal["epoch", "iso"],
+        Meta(description="How the signed time is written: epoch seconds, or ISO 8601."),
+    ] = "epoch"
+    separator: Annotated[
+        str,
+        Meta(
+            description="What stands between the parts of the header, where it holds several: one of "
+            "the signatures must fit, those of other prefixes are passed over."
+        ),
     ] = ""
     tolerance: Tolerance = 300
     allow_weak: Annotated[bool, Meta(description="Accepts that `sha1` is weak.")] = False
@@ -80,6 +101,24 @@ class Token(
     secret: Secrets
     header: Header
     prefix: Prefix = ""
+    minimum_secret_length: MinimumLength = 16
+
+
+class QueryToken(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="scheme",
+    tag="query-token",
+    forbid_unknown_fields=True,
+):
+    """The secret itself in a parameter of the URL, for senders that can add no header. URLs are written
+    to more logs than headers are."""
+
+    secret: Secrets
+    parameter: Annotated[
+        str, Meta(pattern="^[A-Za-z0-9_-]{1,100}$", description="The parameter that carries it.")
+    ] = "token"
     minimum_secret_length: MinimumLength = 16
 
 
@@ -118,21 +157,29 @@ class StandardWebhooks(
     minimum_secret_length: MinimumLength = 16
 
 
-Scheme = Hmac | Token | Bearer | Basic | StandardWebhooks
+Scheme = Hmac | Token | QueryToken | Bearer | Basic | StandardWebhooks
+
+
+class Verify(Protocol):
+    """Whether a request is authentic."""
+
+    def __call__(self, headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool: ...
 
 
 class Authentication(Struct, frozen=True, kw_only=True):
     """A scheme with its secrets.
 
-    `verify` takes headers, raw body and now (epoch seconds); `sign` takes a body and now and gives
-    the headers that a sender of this scheme adds. Where `needs_body` is false, `verify` ignores the
-    body, so a request can be refused before its body is read. `headers` carry credentials.
+    `verify` takes headers, raw body, now (epoch seconds) and the raw query of the URL; `sign` takes a
+    body and now and gives the headers that a sender of this scheme adds. Where `needs_body` is false,
+    `verify` ignores the body, so a request can be refused before its body is read. `headers` carry
+    credentials, and so do `parameters`, which are those that a sender adds to the URL.
     """
 
     needs_body: bool
     headers: frozenset[str]
-    verify: Callable[[Headers, bytes, float], bool]
+    verify: Verify
     sign: Callable[[bytes, float], dict[str, str]]
+    parameters: Mapping[str, str] = {}
 
 
 def authentication(
@@ -152,6 +199,8 @@ def authentication(
             return _hmac(scheme, keys, spellings)
         case Token():
             return _token(scheme.header, scheme.prefix, keys)
+        case QueryToken():
+            return _query_token(scheme.parameter, keys)
         case Bearer():
             return _token("Authorization", "Bearer ", keys)
         case Basic():
@@ -163,10 +212,14 @@ def authentication(
             assert_never(scheme)
 
 
+def _everyone(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
+    return True
+
+
 _OPEN = Authentication(
     needs_body=False,
     headers=frozenset(),
-    verify=lambda _headers, _body, _now: True,
+    verify=_everyone,
     sign=lambda _body, _now: {},
 )
 
@@ -188,7 +241,7 @@ def _token(header: str, prefix: str, keys: tuple[bytes, ...]) -> Authentication:
     name = header.lower().encode()
     expected = tuple(prefix.encode() + key for key in keys)
 
-    def verify(headers: Headers, _body: bytes, _now: float) -> bool:
+    def verify(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
         value = _only(headers, name)
         return value is not None and _matches(value, expected)
 
@@ -197,6 +250,24 @@ def _token(header: str, prefix: str, keys: tuple[bytes, ...]) -> Authentication:
         headers=frozenset({header.lower()}),
         verify=verify,
         sign=lambda _body, _now: {header: expected[0].decode()},
+    )
+
+
+def _query_token(parameter: str, keys: tuple[bytes, ...]) -> Authentication:
+    def verify(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=100)
+        except ValueError:
+            return False
+        values = [value for name, value in pairs if name == parameter.encode()]
+        return len(values) == 1 and _matches(values[0], keys)
+
+    return Authentication(
+        needs_body=False,
+        headers=frozenset(),
+        verify=verify,
+        sign=lambda _body, _now: {},
+        parameters={parameter: keys[0].decode(errors="replace")},
     )
 
 
@@ -210,6 +281,7 @@ def _hmac(
 ) -> Authentication:
     name = scheme.header.lower().encode()
     clock = scheme.timestamp_header.lower().encode()
+    beside = scheme.timestamp_prefix.encode()
     prefix = scheme.prefix.encode()
     before, _, after = scheme.signed.partition("{body}")
 
@@ -223,33 +295,81 @@ def _hmac(
         raw = hmac.digest(key, body, scheme.algorithm)
         return prefix + (raw.hex().encode() if scheme.encoding == "hex" else base64.b64encode(raw))
 
-    def verify(headers: Headers, body: bytes, now: float) -> bool:
+    def parts(value: bytes) -> list[bytes]:
+        if not scheme.separator:
+            return [value]
+        return [one.strip() for one in value.split(scheme.separator.encode())[:MAX_PARTS]]
+
+    def time_of(headers: Headers, found: list[bytes]) -> bytes | None:
+        """The signed time; empty where none is signed, None where it is not there."""
+        if clock:
+            return _only(headers, clock)
+        if not beside:
+            return b""
+        times = [one.removeprefix(beside) for one in found if one.startswith(beside)]
+        return times[0] if len(times) == 1 else None
+
+    def verify(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
         value = _only(headers, name)
-        moment = _only(headers, clock) if clock else b""
-        if value is None or moment is None:
+        if value is None:
             return False
-        if clock and not _is_fresh(moment, now, scheme.tolerance):
+        found = parts(value)
+        moment = time_of(headers, found)
+        if moment is None:
+            return False
+        if (clock or beside) and not _is_fresh(moment, now, scheme):
             return False
         if scheme.encoding == "hex":
-            value = prefix + value[len(prefix) :].lower() if value.startswith(prefix) else value
-        if _matches(value, (digest(key, body, moment) for key in keys)):
+            found = [
+                prefix + one[len(prefix) :].lower() if one.startswith(prefix) else one
+                for one in found
+            ]
+        if _one_matches(found, [digest(key, body, moment) for key in keys]):
             return True
         return spellings is not None and any(
-            _matches(value, (digest(key, text, moment) for key in keys)) for text in spellings(body)
+            _one_matches(found, [digest(key, text, moment) for key in keys])
+            for text in spellings(body)
         )
 
     def sign(body: bytes, now: float) -> dict[str, str]:
-        moment = str(int(now)).encode()
-        signed = {scheme.header: digest(keys[0], body, moment).decode()}
-        return signed | ({scheme.timestamp_header: moment.decode()} if clock else {})
+        moment = _written(now, scheme.timestamp_format)
+        signature = digest(keys[0], body, moment.encode()).decode()
+        if beside:
+            both = (scheme.timestamp_prefix + moment, signature)
+            return {scheme.header: scheme.separator.join(both)}
+        return {scheme.header: signature} | ({scheme.timestamp_header: moment} if clock else {})
 
     return Authentication(
         needs_body=True, headers=frozenset({scheme.header.lower()}), verify=verify, sign=sign
     )
 
 
-def _is_fresh(moment: bytes, now: float, tolerance: int) -> bool:
-    return moment.isdigit() and len(moment) <= 12 and abs(now - int(moment)) <= tolerance
+def _one_matches(found: Iterable[bytes], expected: list[bytes]) -> bool:
+    return sum(_matches(one, expected) for one in found) > 0
+
+
+def _is_fresh(moment: bytes, now: float, scheme: "Hmac | StandardWebhooks") -> bool:
+    form = scheme.timestamp_format if isinstance(scheme, Hmac) else "epoch"
+    seconds = epoch(moment.decode("latin-1"), form)
+    return seconds is not None and abs(now - seconds) <= scheme.tolerance
+
+
+def epoch(moment: str, form: str) -> float | None:
+    """A signed time in epoch seconds; None where it is none of this form."""
+    if form == "epoch":
+        digits = moment.isascii() and moment.isdigit() and len(moment) <= 12
+        return float(moment) if digits else None
+    try:
+        written = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return written.timestamp() if written.tzinfo is not None else None
+
+
+def _written(now: float, form: str) -> str:
+    if form == "epoch":
+        return str(int(now))
+    return datetime.fromtimestamp(int(now), UTC).isoformat().replace("+00:00", "Z")
 
 
 def _standard_webhooks(scheme: StandardWebhooks, keys: tuple[bytes, ...]) -> Authentication:
@@ -259,16 +379,16 @@ def _standard_webhooks(scheme: StandardWebhooks, keys: tuple[bytes, ...]) -> Aut
         content = b".".join((identifier, moment, body))
         return b"v1," + base64.b64encode(hmac.digest(key, content, "sha256"))
 
-    def verify(headers: Headers, body: bytes, now: float) -> bool:
+    def verify(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
         identifier = _only(headers, b"webhook-id")
         moment = _only(headers, b"webhook-timestamp")
         signatures = _only(headers, b"webhook-signature")
         if identifier is None or moment is None or signatures is None:
             return False
-        if not _is_fresh(moment, now, scheme.tolerance):
+        if not _is_fresh(moment, now, scheme):
             return False
         expected = [digest(key, identifier, moment, body) for key in decoded]
-        return sum(_matches(one, expected) for one in signatures.split(b" ")[:10]) > 0
+        return _one_matches(signatures.split(b" ")[:MAX_PARTS], expected)
 
     def sign(body: bytes, now: float) -> dict[str, str]:
         moment = str(int(now))

@@ -46,12 +46,13 @@ def is_readable(content_type: str) -> bool:
 
 
 def read(body: bytes, content_type: str, decode: Decode = msgspec.json.decode) -> Any:
-    """The JSON value of a body, or of the `payload` field of a form, as far as `decode` builds it.
+    """The JSON value of a body, of the `payload` field of a form, or of a form's fields, as far as
+    `decode` builds it.
 
     Raises NotJSON, also for NaN, lone surrogates, invalid UTF-8 and nesting too deep to read.
     """
     if media_type(content_type) == FORM:
-        body = _form_payload(body)
+        body = _form(body)
     try:
         return decode(body)
     except RecursionError:
@@ -77,15 +78,16 @@ def _fault(body: bytes, error: ValueError) -> NotJSON:
     return NotJSON(_BYTE_OFFSET.sub("", message), *_position(body, place))
 
 
-def _form_payload(body: bytes) -> bytes:
+def _form(body: bytes) -> bytes:
+    """The JSON in the field `payload` of a form, or its fields as JSON where it has none."""
     try:
-        fields = parse_qsl(body, keep_blank_values=True, strict_parsing=True, max_num_fields=100)
+        fields = parse_qsl(body, keep_blank_values=True, strict_parsing=True, max_num_fields=1_000)
+        found = {name.decode(): value for name, value in reversed(fields)}
+        if _PAYLOAD_FIELD in found:
+            return found[_PAYLOAD_FIELD]
+        return msgspec.json.encode({name: value.decode() for name, value in found.items()})
     except ValueError as error:
         raise NotJSON(f"not a form: {error}", 1, 1) from error
-    for name, value in fields:
-        if name == _PAYLOAD_FIELD.encode():
-            return value
-    raise NotJSON(f"the form has no field `{_PAYLOAD_FIELD}`", 1, 1)
 
 
 def _utf8_error(body: bytes) -> int:

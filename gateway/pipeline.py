@@ -216,6 +216,7 @@ def keepable(values: Mapping[str, str], source: Source) -> dict[str, str]:
         name: value
         for name, value in values.items()
         if name not in source.authentication.headers
+        and name not in source.authentication.parameters
         and (
             name in source.plan.read_headers
             or not any(word in name.lower() for word in _SECRET_WORDS)

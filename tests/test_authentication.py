@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac as reference
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from gateway.authentication import (
     Basic,
     Bearer,
     Hmac,
+    QueryToken,
     Scheme,
     SecretReference,
     StandardWebhooks,
@@ -36,6 +38,23 @@ SCHEMES: list[Scheme] = [
         prefix="v1=",
         signed="{timestamp}:{body}",
         timestamp_header="X-Timestamp",
+    ),
+    Hmac(secret=SECRET, header="X-Signature", prefix="v1=", separator=","),
+    Hmac(
+        secret=SECRET,
+        header="X-Signature",
+        prefix="signature=",
+        timestamp_prefix="timestamp=",
+        separator=",",
+        signed="{timestamp}.{body}",
+    ),
+    Hmac(
+        secret=SECRET,
+        header="X-Signature",
+        encoding="base64",
+        timestamp_header="X-Signature-Timestamp",
+        timestamp_format="iso",
+        signed="{timestamp}{body}",
     ),
     Token(secret=SECRET, header="X-Token", prefix="Token "),
     Bearer(secret=SECRET),
@@ -120,7 +139,11 @@ def test_no_header_value_breaks_a_scheme(value: bytes) -> None:
         assert not checked.verify(headers, b"{}", NOW)
 
 
-@pytest.mark.parametrize("scheme", [SCHEMES[2], SCHEMES[6]], ids=["hmac", "standard-webhooks"])
+@pytest.mark.parametrize(
+    "scheme",
+    [SCHEMES[2], SCHEMES[4], SCHEMES[5], SCHEMES[9]],
+    ids=["header", "beside", "iso", "standard-webhooks"],
+)
 def test_a_signed_time_must_be_near(scheme: Scheme) -> None:
     """Five minutes, in both directions; a delivery recorded and sent later is refused."""
     checked = ready(scheme)
@@ -170,3 +193,48 @@ def test_nobody_passes_nobody() -> None:
 def test_an_open_source_takes_everyone() -> None:
     """None is what `authenticate: none` becomes."""
     assert authentication(None, ()).verify([], b"", NOW)
+
+
+def test_one_of_several_signatures_in_a_header_is_enough() -> None:
+    """As a sender that rotates its secrets sends them; other versions are passed over."""
+    checked = ready(Hmac(secret=SECRET, header="X-Signature", prefix="v1=", separator=","))
+    fitting = checked.sign(b"{}", NOW)["X-Signature"]
+    for value in (f"v1={'0' * 64},{fitting}", f"{fitting}, v2=abc", f"v1=,v1=x, {fitting}"):
+        assert checked.verify([(b"x-signature", value.encode())], b"{}", NOW)
+    for value in (f"v2={fitting.removeprefix('v1=')}", "v1=,v1=", ",", f"v1={'0' * 64}"):
+        assert not checked.verify([(b"x-signature", value.encode())], b"{}", NOW)
+    assert not checked.verify([(b"x-signature", b"v1=x," * 20 + fitting.encode())], b"{}", NOW)
+
+
+def test_a_time_beside_the_signature_is_signed_and_fresh() -> None:
+    scheme = Hmac(
+        secret=SECRET,
+        header="X-Signature",
+        prefix="v1=",
+        timestamp_prefix="t=",
+        separator=",",
+        signed="{timestamp}.{body}",
+    )
+    checked = ready(scheme)
+    value = checked.sign(b"{}", NOW)["X-Signature"].encode()
+    assert value.startswith(b"t=1790000000,v1=")
+    turned = b",".join(reversed(value.split(b",")))
+    assert checked.verify([(b"x-signature", turned)], b"{}", NOW)
+    assert not checked.verify([(b"x-signature", value)], b"{}", NOW + 301)
+    for wrong in (
+        value.replace(b"t=1790000000", b"t=1790000001"),
+        value.replace(b"t=1790000000,", b""),
+        value + b",t=1790000000",
+        value.replace(b"t=1790000000", b"t=now"),
+    ):
+        assert not checked.verify([(b"x-signature", wrong)], b"{}", NOW)
+
+
+def test_a_token_in_the_url_is_the_only_one_of_its_name() -> None:
+    checked = ready(QueryToken(secret=SECRET, parameter="token"), KEY, OLD_KEY)
+    assert checked.parameters == {"token": KEY.decode()}
+    for key in (KEY, OLD_KEY):
+        assert checked.verify([], b"", NOW, urlencode({"a": "1", "token": key}).encode())
+    one = urlencode({"token": KEY}).encode()
+    for query in (b"", b"token=", b"token=wrong", one + b"&" + one, one.upper(), b"&" * 200 + one):
+        assert not checked.verify([], b"", NOW, query)

@@ -59,10 +59,13 @@ class Hooks:
             detail = f"send JSON, or a form with the JSON in `payload`, not {content_type!r}"
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", detail, close=True)
         authentication = self._edge.authentication(source)
-        if not authentication.needs_body and not authentication.verify(headers, b"", time.time()):
+        query = scope["query_string"]
+        if not authentication.needs_body and not authentication.verify(
+            headers, b"", time.time(), query
+        ):
             raise _unauthorized(close=True)
         async with self._edge.body(scope, receive, self._edge.limits.body) as raw:
-            if not authentication.verify(headers, raw, time.time()) or source is None:
+            if not authentication.verify(headers, raw, time.time(), query) or source is None:
                 raise _unauthorized(close=False)
             return await self._edge.deliver(source, scope, raw)
 

@@ -1,16 +1,19 @@
 """Why a request does not prove its sender, in words: for the operator, never for the sender. Pure."""
 
-from collections.abc import Mapping
+from urllib.parse import urlencode
 
 from gateway.authentication import (
     Authentication,
     Basic,
     Bearer,
     Hmac,
+    QueryToken,
     Scheme,
     StandardWebhooks,
     Token,
+    epoch,
 )
+from gateway.delivery import Delivery
 
 AUTHENTIC = "authentic"
 REFUSED = "refused"
@@ -19,22 +22,31 @@ REFUSED = "refused"
 def judge(
     scheme: Scheme | None,
     authentication: Authentication,
-    headers: Mapping[str, str],
-    body: bytes,
-    now: float,
+    delivery: Delivery,
 ) -> str:
-    """`authentic`, `open`, or `refused` and why. Header names are in lower case."""
+    """`authentic`, `open`, or `refused` and why."""
     if scheme is None:
         return "open: the mapping says `authenticate: none`"
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    if authentication.verify(raw, body, now):
+    if verify(authentication, delivery):
         return AUTHENTIC
-    return f"{REFUSED}: {_fault(scheme, headers, now)}"
+    return f"{REFUSED}: {_fault(scheme, delivery)}"
 
 
-def carries_proof(scheme: Scheme | None, headers: Mapping[str, str]) -> bool:
-    """Whether a request has any of the headers that this scheme looks at."""
-    return scheme is not None and any(name in headers for name, _ in _wanted(scheme))
+def verify(authentication: Authentication, delivery: Delivery) -> bool:
+    """Whether a request is authentic that was put together again as a delivery."""
+    raw = [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in delivery.headers.items()
+    ]
+    query = urlencode(delivery.query).encode()
+    return authentication.verify(raw, delivery.body, delivery.received_at, query)
+
+
+def carries_proof(scheme: Scheme | None, delivery: Delivery) -> bool:
+    """Whether a request has anything that this scheme looks at."""
+    if isinstance(scheme, QueryToken):
+        return scheme.parameter in delivery.query
+    return scheme is not None and any(name in delivery.headers for name, _ in _wanted(scheme))
 
 
 def _wanted(scheme: Scheme) -> list[tuple[str, str]]:
@@ -49,6 +61,8 @@ def _wanted(scheme: Scheme) -> list[tuple[str, str]]:
             return [("authorization", "Bearer ")]
         case Basic():
             return [("authorization", "Basic ")]
+        case QueryToken():
+            return []
         case StandardWebhooks():
             return [
                 ("webhook-signature", "v1,"),
@@ -57,17 +71,31 @@ def _wanted(scheme: Scheme) -> list[tuple[str, str]]:
             ]
 
 
-def _fault(scheme: Scheme, headers: Mapping[str, str], now: float) -> str:
+def _fault(scheme: Scheme, delivery: Delivery) -> str:
+    headers, now = delivery.headers, delivery.received_at
+    if isinstance(scheme, QueryToken):
+        is_there = scheme.parameter in delivery.query
+        wrong = "carries another secret" if is_there else "is missing"
+        return f"the parameter `{scheme.parameter}` of the URL {wrong}"
     for name, prefix in _wanted(scheme):
         if name not in headers:
             return f"the header `{name}` is missing"
-        if not headers[name].startswith(prefix):
+        if not any(part.strip().startswith(prefix) for part in _parts(scheme, headers[name])):
             return f"the header `{name}` does not begin with `{prefix}`"
     match scheme:
         case Hmac() if scheme.timestamp_header:
-            stale = _staleness(scheme.timestamp_header.lower(), headers, now, scheme.tolerance)
+            clock = scheme.timestamp_header.lower()
+            stale = _staleness(clock, headers[clock], now, scheme)
+        case Hmac() if scheme.timestamp_prefix:
+            header, prefix = scheme.header.lower(), scheme.timestamp_prefix
+            parts = [part.strip() for part in _parts(scheme, headers[header])]
+            moments = [part.removeprefix(prefix) for part in parts if part.startswith(prefix)]
+            stale = f"the header `{header}` has no time after `{prefix}`"
+            if len(moments) == 1:
+                stale = _staleness(header, moments[0], now, scheme)
         case StandardWebhooks():
-            stale = _staleness("webhook-timestamp", headers, now, scheme.tolerance)
+            clock = "webhook-timestamp"
+            stale = _staleness(clock, headers[clock], now, scheme)
         case _:
             stale = ""
     if stale:
@@ -81,11 +109,20 @@ def _fault(scheme: Scheme, headers: Mapping[str, str], now: float) -> str:
     return f"what `{name}` carries is not the secret"
 
 
-def _staleness(name: str, headers: Mapping[str, str], now: float, tolerance: int) -> str:
-    moment = headers[name]
-    if not moment.isascii() or not moment.isdigit() or len(moment) > 12:
-        return f"the header `{name}` is not a time in epoch seconds"
-    away = abs(now - int(moment))
-    if away <= tolerance:
+def _parts(scheme: Scheme, value: str) -> list[str]:
+    separator = scheme.separator if isinstance(scheme, Hmac) else ""
+    return value.split(separator) if separator else [value]
+
+
+def _staleness(name: str, moment: str, now: float, scheme: Hmac | StandardWebhooks) -> str:
+    form = scheme.timestamp_format if isinstance(scheme, Hmac) else "epoch"
+    seconds = epoch(moment, form)
+    if seconds is None:
+        written = "in epoch seconds" if form == "epoch" else "in ISO 8601"
+        return f"the header `{name}` is not a time {written}"
+    away = abs(now - seconds)
+    if away <= scheme.tolerance:
         return ""
-    return f"the time in `{name}` is {away:.0f} seconds away from now, {tolerance} are allowed"
+    return (
+        f"the time in `{name}` is {away:.0f} seconds away from now, {scheme.tolerance} are allowed"
+    )

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from gateway.authentication import Authentication, authentication
+from gateway.authoring import proof
 from gateway.authoring.cases import Case, Expectation
 from gateway.delivery import Accepted, DeadLetter, Delivery, Ignored, Malformed, Outcome
 from gateway.event import Event, identity
@@ -82,8 +83,7 @@ def _run(mapping: CompiledMapping, case: Case) -> tuple[Trial, tuple[Event, ...]
     checked = authentication(mapping.scheme, (_KEY,), b"test")
     plan = msgspec.structs.replace(mapping.plan, params={**mapping.plan.params, **case.params})
     delivery = _delivery(plan, case, checked)
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in delivery.headers.items()]
-    if not checked.verify(headers, delivery.body, case.received_at):
+    if not proof.verify(checked, delivery):
         return Trial(case=case, actual=Expectation(outcome="unauthorized"), asked=None), ()
     outcome = plan.read(delivery).outcome
     trial = Trial(
@@ -99,7 +99,7 @@ def _delivery(plan: Plan, case: Case, checked: Authentication) -> Delivery:
     return Delivery(
         source=plan.source,
         headers=_headers(case, checked.sign(body, case.received_at)),
-        query=case.query,
+        query={**checked.parameters, **case.query},
         body=body,
         received_at=case.received_at,
     )

@@ -96,12 +96,9 @@ def _judged(subject: Subject, delivery: Delivery) -> str:
     scheme = subject.mapping.scheme
     if subject.source is None:
         return f"not checked: the secret {' and '.join(subject.missing)} is not set"
-    if scheme is not None and not proof.carries_proof(scheme, delivery.headers):
+    if scheme is not None and not proof.carries_proof(scheme, delivery):
         return "not checked: the request carries no proof of its sender"
-    authentication = subject.source.authentication
-    return proof.judge(
-        scheme, authentication, delivery.headers, delivery.body, delivery.received_at
-    )
+    return proof.judge(scheme, subject.source.authentication, delivery)
 
 
 def render(explained: Explanation, form: str) -> str:

@@ -4,6 +4,7 @@ import argparse
 import http.client
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -31,7 +32,7 @@ class Sample(Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
     expected: int = 202
-    query: str = ""
+    query: Mapping[str, str] = {}
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +101,7 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
     given = request.given_headers(options.header)
     if options.payload is not None:
         found = request.read(options.payload, options.header)
-        return [Sample(options.payload, {**json, **found.headers}, found.body)]
+        return [Sample(options.payload, {**json, **found.headers}, found.body, query=found.query)]
     folders = [path if path.is_dir() else path.parent for path in reversed(options.mappings)]
     name = f"{options.source}{library.CASES_SUFFIX}"
     paths = [folder / name for folder in (*folders, library.bundled("mappings"))]
@@ -121,7 +122,7 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
             {**json, **case.headers, **given},
             case.body(),
             expected=_status(case),
-            query=f"?{urlencode(case.query)}" if case.query else "",
+            query=case.query,
         )
         for case in chosen
     ]
@@ -153,7 +154,8 @@ def _post(
     headers = {name: value for name, value in signature.items() if name.lower() not in named}
     headers |= sample.headers
     try:
-        path = f"{parts.path.rstrip('/')}/hooks/{source}{sample.query}"
+        query = urlencode({**authentication.parameters, **sample.query})
+        path = f"{parts.path.rstrip('/')}/hooks/{source}{'?' * bool(query)}{query}"
         connection.request("POST", path, sample.body, headers)
         response = connection.getresponse()
         return response.status, response.read()
