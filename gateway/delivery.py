@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
@@ -62,12 +63,21 @@ class Malformed(Struct, frozen=True, tag="malformed"):
 Outcome = Accepted | Ignored | DeadLetter | Malformed
 
 
+class Greeting(Struct, frozen=True, kw_only=True):
+    """What a handshake asks for: an answer, JSON or text; or a URL to visit."""
+
+    answer: Any = None
+    visit: str = ""
+
+
 class Reading(Struct, frozen=True, kw_only=True):
-    """A delivery read through a mapping. `delivery_id` is empty where the sender names none."""
+    """A delivery read through a mapping. `delivery_id` is empty where the sender names none; `greeting`
+    is what a handshake asks for, which no rule is asked of."""
 
     delivery_id: str
     event: str
     outcome: Outcome
+    greeting: Greeting | None = None
 
 
 class Verdict(StrEnum):

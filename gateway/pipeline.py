@@ -21,6 +21,7 @@ from gateway.delivery import (
     Accepted,
     DeadLetter,
     Delivery,
+    Greeting,
     Ignored,
     Malformed,
     Reading,
@@ -73,7 +74,8 @@ class Journal(History, Protocol):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What became of a delivery, for its sender. `malformed` where its body is not JSON."""
+    """What became of a delivery, for its sender. `malformed` where its body is not JSON, `greeting`
+    where it was a handshake."""
 
     source: str
     delivery_id: str
@@ -81,6 +83,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...]
     reasons: tuple[Reason, ...]
     malformed: Malformed | None = None
+    greeting: Greeting | None = None
 
 
 class Pipeline:
@@ -154,6 +157,7 @@ class Pipeline:
             events=events,
             reasons=reasons,
             malformed=malformed,
+            greeting=reading.greeting,
         )
 
     async def adopt(

@@ -1,9 +1,11 @@
 """A compiled mapping applied to one delivery: pure, the same delivery always gives the same reading."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timezone
-from typing import Any, Literal
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -12,6 +14,7 @@ from gateway.delivery import (
     Accepted,
     DeadLetter,
     Delivery,
+    Greeting,
     Ignored,
     Malformed,
     Outcome,
@@ -42,6 +45,15 @@ class Rule(Struct, frozen=True, kw_only=True):
     offsets: Mapping[str, timezone]
 
 
+class Handshake(Struct, frozen=True, kw_only=True):
+    """A handshake ready to evaluate. `hosts` are patterns of the hosts that may be visited."""
+
+    when: Condition
+    answer: Evaluate | None
+    visit: Evaluate | None
+    hosts: tuple[re.Pattern[str], ...]
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """A mapping ready to run. `read_headers` are the header names that its expressions read, and
     `decode` builds as much of a payload as they do."""
@@ -52,6 +64,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     delivery_id: Evaluate | None
     event: Evaluate | None
+    handshakes: tuple[Handshake, ...]
+    media_types: frozenset[str]
     on_invalid: Literal["keep", "reject"]
     read_headers: frozenset[str]
     decode: body.Decode
@@ -59,11 +73,34 @@ class Plan(Struct, frozen=True, kw_only=True):
     def read(self, delivery: Delivery) -> Reading:
         """What the delivery means. Never fails: what cannot be read is an outcome too."""
         scope, malformed = self.scope(delivery)
+        greeting = None if malformed or not self.handshakes else self._greeting(scope)
+        outcome: Outcome
+        if malformed or isinstance(greeting, DeadLetter):
+            outcome = malformed or cast("DeadLetter", greeting)
+        else:
+            outcome = Ignored() if greeting else self._outcome(scope)
         return Reading(
             delivery_id=_identifier(_quietly(self.delivery_id, scope)),
             event=_identifier(scope["event"]),
-            outcome=malformed or self._outcome(scope),
+            outcome=outcome,
+            greeting=greeting if isinstance(greeting, Greeting) else None,
         )
+
+    def _greeting(self, scope: Scope) -> Greeting | DeadLetter | None:
+        """What the delivery asks for, where it is a handshake; a dead letter where that is refused."""
+        for handshake in self.handshakes:
+            try:
+                if not evaluate(handshake.when, scope):
+                    continue
+                answer = evaluate(handshake.answer, scope) if handshake.answer else None
+                visit = evaluate(handshake.visit, scope) if handshake.visit else ""
+            except ExpressionFailed as error:
+                return DeadLetter((Reason(f"the handshake cannot be read: {error}"),))
+            if handshake.visit and not _may_visit(visit, handshake.hosts):
+                shown = str(visit)[:200]
+                return DeadLetter((Reason(f"the handshake names no URL of its hosts: `{shown}`"),))
+            return Greeting(answer=answer, visit=visit)
+        return None
 
     def scope(self, delivery: Delivery) -> tuple[Scope, Malformed | None]:
         """What the expressions are asked of; without a body, and with the reason, where that is not
@@ -100,6 +137,25 @@ class Plan(Struct, frozen=True, kw_only=True):
         if reasons:
             return DeadLetter(tuple(reasons))
         return Accepted(tuple(events)) if events else Ignored()
+
+
+def _may_visit(url: Any, hosts: Iterable[re.Pattern[str]]) -> bool:
+    """Whether a URL is one of HTTPS on its usual port, of one of these hosts, and no other's."""
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or "\\" in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        usual = parts.port in (None, 443)
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    has_user = "@" in parts.netloc
+    return (
+        parts.scheme == "https"
+        and usual
+        and not has_user
+        and any(pattern.fullmatch(host) for pattern in hosts)
+    )
 
 
 class ExpressionFailed(Exception):

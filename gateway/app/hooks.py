@@ -1,18 +1,23 @@
 """The hot path, `POST /hooks/{source}`: an ASGI application of its own, without a framework's cost."""
 
+import asyncio
+import logging
 import re
 import time
 from http import HTTPStatus
 
+import msgspec
 from litestar.types import HTTPScope, Receive, Send
 
 from gateway import body as bodies
-from gateway.app import http
+from gateway.app import http, visit
 from gateway.app.edge import Edge
 from gateway.app.http import Disconnected, Refused
 from gateway.delivery import Verdict
 from gateway.pipeline import Answer, answer_json
 from gateway.source import Source
+
+log = logging.getLogger("gateway")
 
 _PATH = re.compile(rb"/hooks/([A-Za-z0-9._~-]{1,100})")
 
@@ -55,7 +60,8 @@ class Hooks:
             detail = "send the body without a content encoding"
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoding", detail, close=True)
         content_type = (http.header(headers, b"content-type") or b"").decode("latin-1")
-        if not bodies.is_readable(content_type):
+        allowed = source.plan.media_types if source else ()
+        if not bodies.is_readable(content_type) and bodies.media_type(content_type) not in allowed:
             detail = f"send JSON, or a form with the JSON in `payload`, not {content_type!r}"
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", detail, close=True)
         authentication = self._edge.authentication(source)
@@ -67,7 +73,10 @@ class Hooks:
         async with self._edge.body(scope, receive, self._edge.limits.body) as raw:
             if not authentication.verify(headers, raw, time.time(), query) or source is None:
                 raise _unauthorized(close=False)
-            return await self._edge.deliver(source, scope, raw)
+            answer = await self._edge.deliver(source, scope, raw)
+        if answer.greeting is not None and answer.greeting.visit:
+            await _visit(answer.greeting.visit, answer.source)
+        return answer
 
 
 def _name(scope: HTTPScope) -> str:
@@ -79,6 +88,16 @@ def _name(scope: HTTPScope) -> str:
 def _unauthorized(*, close: bool) -> Refused:
     # The same for an unknown source as for a wrong signature: it tells nothing of what is served.
     return Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", close=close)
+
+
+async def _visit(url: str, source: str) -> None:
+    """Confirms a subscription. Raises Refused where that fails, so that the sender asks again."""
+    failure = await asyncio.to_thread(visit.fetch, url)
+    if failure:
+        log.warning("%s could not be confirmed: %s", source, failure)
+        detail = f"the URL of the handshake could not be visited: {failure}"
+        raise Refused(HTTPStatus.BAD_GATEWAY, "handshake", detail)
+    log.info("%s is confirmed", source)
 
 
 async def _send(send: Send, answer: Answer) -> None:
@@ -93,6 +112,12 @@ async def _send(send: Send, answer: Answer) -> None:
             column=wrong.column,
         )
         await http.answer(send, HTTPStatus.BAD_REQUEST, body, http.PROBLEM)
+    elif answer.greeting is not None and answer.greeting.answer is not None:
+        said = answer.greeting.answer
+        if isinstance(said, str):
+            await http.answer(send, HTTPStatus.OK, said.encode(errors="replace"), http.TEXT)
+        else:
+            await http.answer(send, HTTPStatus.OK, msgspec.json.encode(said))
     elif answer.verdict is Verdict.REJECTED:
         body = http.problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -11,6 +11,7 @@ from litestar.types import HTTPScope, Receive, Send
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
 PROBLEM = b"application/problem+json"
 RETRY_AFTER = 5
 """Seconds that a sender is asked to wait when the gateway cannot take its delivery."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gateway import plan
 from gateway.apps import NO_TABLE, Apps, fields_of
-from gateway.delivery import Accepted, DeadLetter, Delivery, Malformed, Reason
+from gateway.delivery import Accepted, DeadLetter, Delivery, Greeting, Malformed, Reason
 from gateway.diagnostic import did_you_mean
 from gateway.event import Event, FieldValue
 from gateway.fieldtype import FieldError
@@ -101,6 +101,7 @@ class Explanation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_at: str = ""
     authentication: str = ""
     malformed: str = ""
+    handshake: str = ""
     nearest: str = ""
     rules: tuple[RuleStep, ...] = ()
     events: tuple[dict[str, FieldValue], ...] = ()
@@ -117,7 +118,7 @@ def explain(mapping: CompiledMapping, delivery: Delivery, apps: Apps = NO_TABLE)
     if malformed and not isinstance(reading.outcome, Malformed):
         scope, malformed = served.scope(delivery)
     steps: tuple[RuleStep, ...] = ()
-    if malformed is None:
+    if malformed is None and reading.greeting is None:
         steps = tuple(
             _rule(rule, index, mapping.expressions, scope)
             for index, rule in enumerate(served.rules)
@@ -135,12 +136,21 @@ def explain(mapping: CompiledMapping, delivery: Delivery, apps: Apps = NO_TABLE)
             if malformed
             else ""
         ),
+        handshake=_handshake(reading.greeting),
         nearest=_nearest(steps),
         rules=steps,
         events=events,
         reasons=reasons,
         apps=_apps(served, reading.outcome, apps) if apps.teams else {},
     )
+
+
+def _handshake(greeting: Greeting | None) -> str:
+    if greeting is None:
+        return ""
+    if greeting.visit:
+        return f"confirmed by a visit to {greeting.visit}"
+    return f"answered with {msgspec.json.encode(greeting.answer).decode()}"
 
 
 def _outcome(

@@ -28,6 +28,8 @@ def narrate(explanation: Explanation) -> str:
         lines.append(f"event           {explanation.event}")
     elif explanation.event_at:
         lines.append(f"event           none: {explanation.event_at} finds nothing")
+    if explanation.handshake:
+        lines.append(f"handshake       {explanation.handshake}")
     if explanation.malformed:
         lines += ["", f"the body is not JSON: {explanation.malformed}"]
     applied = [step for step in explanation.rules if step.applies]

@@ -1,13 +1,15 @@
 """Case files from disk, with the payload files that they name."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.authoring import cases
 from gateway.authoring.cases import CasesRead, Load, Params, UnusablePayload
 from gateway.diagnostic import Diagnostic
-from gateway.mapping import library
+from gateway.mapping import document, library
 from gateway.mapping.compiler import SourceFile
+from gateway.mapping.document import Sequence, Table
 from gateway.settings import SettingsError
 
 MAX_BYTES = 25 * 1024 * 1024
@@ -53,3 +55,20 @@ def read(path: Path, known: Params | None = None) -> tuple[CasesRead | None, lis
         return None, [file], ""
     found, findings = cases.read_with_places(file.name, file.text, loader(path), known)
     return found, findings, file.text
+
+
+def of_source(source: str, paths: Iterable[Path]) -> Path | None:
+    """The file with the cases of a source: in the folders of these paths, the last one first, or among
+    the bundled ones."""
+    folders = [path if path.is_dir() else path.parent for path in reversed(list(paths))]
+    name = f"{source}{library.CASES_SUFFIX}"
+    beside = [folder / name for folder in (*folders, library.bundled("mappings"))]
+    return next((path for path in beside if path.is_file()), None)
+
+
+def count(path: Path | None) -> int:
+    """How many cases a file has, right or wrong; 0 where there is no file. Raises SettingsError."""
+    file = text(path) if path is not None else None
+    node = document.parse(file.name, file.text)[0] if isinstance(file, SourceFile) else None
+    found = node.get("cases") if isinstance(node, Table) else None
+    return len(found.items) if isinstance(found, Sequence) else 0

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     names nothing."""
     try:
         files, findings = _read(options.paths)
-        bundled = library.bundled_files()
+        bundled = library.bundled_files(library.needed(file.text for file in files))
         schemas, _ = library.read_files(
             [file for path in options.schemas for file in library.yaml_files(path)], layer=1
         )

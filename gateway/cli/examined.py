@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.mapping import library
 from gateway.mapping.compiler import SourceFile
-from gateway.mapping.library import CASES_SUFFIX, Unreadable
+from gateway.mapping.library import CASES_SUFFIX, EXTENDS, KIND, SOURCE, Unreadable
 
 PAGES = (".md", ".markdown")
 _SUFFIXES = (".yaml", ".yml", *PAGES)
@@ -49,21 +49,15 @@ def _case_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{CASES_SUFFIX}") if not path.name.startswith("."))
 
 
-# What a file says that it is, and that it needs: enough to find files, the compiler reads them
+# What a file says that it is, and that it needs
 
-
-def _words(key: str) -> re.Pattern[str]:
-    return re.compile(rf"^{key}:[ \t]*[\"']?([\w-]+)", re.MULTILINE)
-
-
-_SOURCE, _KIND, _EXTENDS = _words("source"), _words("kind"), _words("extends")
 _EMIT = re.compile(r"\bemit:[ \t]*[\"']?([\w-]+)")
 _TABLE, _KEY = re.compile(r"^apps:", re.MULTILINE), re.compile(r"([\w-]+)[\"']?:")
 
 
 def source_of(text: str) -> str:
     """The source that a mapping or a file of cases is about, empty where it is neither."""
-    found = _SOURCE.search(text)
+    found = SOURCE.search(text)
     return found[1] if found else ""
 
 
@@ -72,7 +66,7 @@ def _described(texts: Iterable[str]) -> set[tuple[str, str]]:
     return {
         (what, word)
         for text in texts
-        for what, pattern in (("source", _SOURCE), ("kind", _KIND))
+        for what, pattern in (("source", SOURCE), ("kind", KIND))
         for word in pattern.findall(text)
     }
 
@@ -82,7 +76,7 @@ def _needed(texts: Iterable[str]) -> set[tuple[str, str]]:
         (what, word)
         for text in texts
         for what, pattern in (
-            ("source", _EXTENDS),
+            ("source", EXTENDS),
             ("kind", _EMIT),
             # In a table of apps, any key may be a source.
             *([("source", _KEY)] if _TABLE.search(text) else []),
@@ -145,7 +139,7 @@ def cases_beside(
 
 def _extended(files: Iterable[SourceFile]) -> Mapping[str, str]:
     return {
-        source_of(file.text): parent[1] for file in files if (parent := _EXTENDS.search(file.text))
+        source_of(file.text): parent[1] for file in files if (parent := EXTENDS.search(file.text))
     }
 
 

@@ -56,7 +56,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def subject(name: str, options: argparse.Namespace) -> Subject:
     """The mapping of a source. Raises SettingsError."""
-    loaded = wiring.load(wiring.files(options))
+    loaded = wiring.load(wiring.files(options), source=name)
     if has_errors(loaded.diagnostics):
         raise SettingsError(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
     sources = wiring.sources(loaded.compilation, os.environ, options.secrets)

@@ -11,6 +11,7 @@ from keyword import iskeyword
 
 COMMANDS = {
     "serve": "receive webhooks and show series to Prometheus",
+    "sources": "list the sources that there are, or tell all of one: whether it is live, and what it reads",
     "new": "draft a mapping and its cases from sample payloads",
     "check": "lint mappings and models",
     "test": "run the cases beside mappings",

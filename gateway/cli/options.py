@@ -167,7 +167,7 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-secrets",
         action="store_true",
-        help="write a random secret for every source that has none to the --secrets folder",
+        help="for a first try: write a random secret for every source that has none to the --secrets folder",
     )
 
 

@@ -17,7 +17,6 @@ from gateway.authoring import cases
 from gateway.cli import casefiles, request, wiring
 from gateway.delivery import Reason
 from gateway.diagnostic import did_you_mean, has_errors
-from gateway.mapping import library
 from gateway.settings import SettingsError
 
 TIMEOUT = 15
@@ -79,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _authentication(options: argparse.Namespace) -> Authentication:
-    loaded = wiring.load(wiring.files(options))
+    loaded = wiring.load(wiring.files(options), source=options.source)
     if has_errors(loaded.diagnostics):
         raise SettingsError(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
     known = loaded.compilation.mappings
@@ -102,10 +101,7 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
     if options.payload is not None:
         found = request.read(options.payload, options.header)
         return [Sample(options.payload, {**json, **found.headers}, found.body, query=found.query)]
-    folders = [path if path.is_dir() else path.parent for path in reversed(options.mappings)]
-    name = f"{options.source}{library.CASES_SUFFIX}"
-    paths = [folder / name for folder in (*folders, library.bundled("mappings"))]
-    path = next((path for path in paths if path.is_file()), None)
+    path = casefiles.of_source(options.source, wiring.files(options))
     if path is None:
         raise SettingsError(f"there are no cases of `{options.source}`; name a PAYLOAD")
     read, findings, text = casefiles.read(path)

@@ -153,20 +153,24 @@ def _greeting(settings: Settings, sources: Sources) -> str:
         f"  metrics     {internal}/metrics",
         f"  journal     {settings.journal}",
         "",
-        *_sources_table(sources, public),
+        *_sources_table(settings, sources),
         "",
         *_what_next(settings, sources),
     ]
     return "\n".join(lines)
 
 
-def _sources_table(sources: Sources, public: str) -> list[str]:
-    width = max(len(name) for name in [*sources.live, *(one.source for one in sources.missing), ""])
+def _sources_table(settings: Settings, sources: Sources) -> list[str]:
+    """What is served. What is not is bundled, and most of it is of no use to this user."""
+    width = max(map(len, sources.live), default=0)
     lines = ["  sources"]
     for name in sources.live:
-        lines.append(f"    {name:<{width}}  live     {public}/hooks/{name}")
-    for one in sources.missing:
-        lines.append(f"    {one.source:<{width}}  not served: set {' and '.join(one.secrets)}")
+        lines.append(f"    {name:<{width}}  live  {settings.listen.url}/hooks/{name}")
+    if sources.missing:
+        waiting = len(sources.missing)
+        wait = "source waits" if waiting == 1 else "sources wait"
+        command = f"{_program()} sources --missing{_folder(settings)}"
+        lines.append(f"    {waiting} bundled {wait} for a secret: `{command}` lists them")
     return lines
 
 
@@ -175,14 +179,16 @@ def _what_next(settings: Settings, sources: Sources) -> list[str]:
         return ["  no source is live: set a secret, or start again with --new-secrets"]
     name = "github" if "github" in sources.live else next(iter(sources.live))
     url = f" --url {settings.listen.url}" if settings.listen.port != 8080 else ""
-    folder = ""
-    if settings.secrets != DEFAULT_SECRETS:
-        folder = f" --secrets {settings.secrets}"
     return [
         "  try it, in another terminal",
-        f"    {_program()} send {name}{url}{folder}",
+        f"    {_program()} send {name}{url}{_folder(settings)}",
         f"    curl -s {settings.internal_listen.url}/metrics | grep '_timestamp{{'",
     ]
+
+
+def _folder(settings: Settings) -> str:
+    """The flag with which a command finds the secrets that are served."""
+    return f" --secrets {settings.secrets}" if settings.secrets != DEFAULT_SECRETS else ""
 
 
 def _program() -> str:

@@ -3,7 +3,6 @@
 import argparse
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ from gateway import report
 from gateway.authoring import writer
 from gateway.cli import wiring
 from gateway.diagnostic import Span, did_you_mean, has_errors
-from gateway.mapping import inheritance, library, shape
+from gateway.mapping import inheritance, shape
 from gateway.mapping.compiler import CompiledMapping
 from gateway.mapping.document import Node, Scalar, Sequence, Table
 from gateway.mapping.shape import Path as Keys
@@ -51,7 +50,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 where the mapping is shown, 1 where a file is wrong; raises SettingsError where there is no
     such source, or where the environment sets what `serve` would refuse."""
-    loaded = wiring.load(wiring.files(options))
+    loaded = wiring.load(wiring.files(options), source=options.source or "")
     if has_errors(loaded.diagnostics):
         print(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
         return 1
@@ -85,9 +84,9 @@ def _summary(mapping: CompiledMapping) -> dict[str, str]:
     members = {
         "source": mapping.plan.source,
         "title": mapping.plan.title,
-        "file": _file(mapping.document.span.file),
+        "file": wiring.shown_file(mapping.document.span.file),
         "extends": extends,
-        "replaces": _file(mapping.replaces.file) if mapping.replaces else "",
+        "replaces": wiring.shown_file(mapping.replaces.file) if mapping.replaces else "",
     }
     return {key: value for key, value in members.items() if value}
 
@@ -107,7 +106,11 @@ def _shown(mapping: CompiledMapping, form: str) -> str:
 
     def note(path: Keys, place: Span) -> str:
         variable = _variable(path, variables)
-        return f"environment: {variable}" if variable else f"{_file(place.file)}:{place.line}"
+        return (
+            f"environment: {variable}"
+            if variable
+            else f"{wiring.shown_file(place.file)}:{place.line}"
+        )
 
     return f"{_heading(mapping)}{writer.write(node, note)}"
 
@@ -154,7 +157,9 @@ def _origins(node: Node, path: Keys, variables: Mapping[str, str]) -> dict[str, 
         here = (*path, name)
         variable = _variable(here, variables)
         found[_pointer(here)] = (
-            {"variable": variable} if variable else {"file": _file(place.file), "line": place.line}
+            {"variable": variable}
+            if variable
+            else {"file": wiring.shown_file(place.file), "line": place.line}
         )
         found |= _origins(value, here, variables)
     return found
@@ -167,14 +172,6 @@ def _variable(path: Keys, variables: Mapping[str, str]) -> str:
 
 def _pointer(path: Keys) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-
-
-def _file(name: str) -> str:
-    """A file as it was named; a bundled one by a name that is the same wherever it is installed."""
-    path = Path(name)
-    if path.parent == library.bundled("mappings"):
-        return f"bundled/mappings/{path.name}"
-    return name
 
 
 def _json(value: Any) -> str:

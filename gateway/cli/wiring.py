@@ -127,17 +127,29 @@ def define_schemas(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(paths: Iterable[Path], known: Library | None = None) -> Library:
+def load(paths: Iterable[Path], known: Library | None = None, source: str = "") -> Library:
     """Bundled files and, above them, those of the paths, compiled. Where the files are those of a
-    known library, its compilation is taken. Raises SettingsError."""
+    known library, its compilation is taken. For a command about one source, as little of the others
+    as that needs. Raises SettingsError."""
     try:
         user = library.read_paths(paths, layer=1)
-        files = (*library.bundled_files(), *user.files)
+        wanted = None
+        if source in library.bundled_sources():
+            wanted = library.needed([f"source: {source}", *(file.text for file in user.files)])
+        files = (*library.bundled_files(wanted), *user.files)
     except library.Unreadable as error:
         raise SettingsError(str(error)) from error
     if known is not None and (known.files, known.unreadable) == (files, user.findings):
         return msgspec.structs.replace(known, look=user.look)
     return Library(files, compile_files(files), user.findings, user.look)
+
+
+def shown_file(name: str) -> str:
+    """A file as it was named; a bundled one by a name that is the same wherever it is installed."""
+    path = Path(name)
+    if path.parent == library.bundled("mappings"):
+        return f"bundled/mappings/{path.name}"
+    return name
 
 
 def served(
@@ -148,9 +160,10 @@ def served(
     if has_errors(loaded.diagnostics):
         raise Refused(loaded)
     compilation = loaded.compilation
-    if new_secrets:
-        for path in write_new_secrets(compilation, environment, folder):
-            print(f"wrote a new secret to {path}, readable by its owner alone", flush=True)
+    if new_secrets and (written := write_new_secrets(compilation, environment, folder)):
+        several = f"{len(written)} new secrets to {folder}, readable by their owner alone"
+        one = f"a new secret to {written[0]}, readable by its owner alone"
+        print(f"wrote {several if len(written) > 1 else one}", flush=True)
     try:
         found, look = library.steadily(
             lambda: look_at_secrets(compilation, environment, folder),
@@ -165,13 +178,10 @@ def served(
 
 def look_at_secrets(compilation: Compilation, environment: Mapping[str, str], folder: Path) -> Look:
     """A look at the files that secrets may come from."""
-    wanted = [one for mapping in compilation.mappings.values() for one in references(mapping)]
-    for mapping in compilation.mappings.values():
-        if isinstance(mapping.scheme, Basic):
-            wanted.append(mapping.scheme.username)
     files = {
         settings.secret_file(one.env, one.file, folder)
-        for one in wanted
+        for mapping in compilation.mappings.values()
+        for one in (*user_names(mapping), *references(mapping))
         if one.env not in environment
     }
     return library.look_at(sorted(files))
@@ -223,6 +233,11 @@ def references(mapping: CompiledMapping) -> list[SecretReference]:
     if scheme is None:
         return []
     return scheme.secret if isinstance(scheme.secret, list) else [scheme.secret]
+
+
+def user_names(mapping: CompiledMapping) -> list[SecretReference]:
+    """Where the user name of a source is read from; nothing where it has none."""
+    return [mapping.scheme.username] if isinstance(mapping.scheme, Basic) else []
 
 
 def _keys(
@@ -320,25 +335,27 @@ def refuse_unknown_params(compilation: Compilation, environment: Mapping[str, st
 def write_new_secrets(
     compilation: Compilation, environment: Mapping[str, str], folder: Path
 ) -> list[Path]:
-    """Writes a random secret for every source that has none; the files written.
-    Raises SettingsError."""
+    """Writes a random secret for every source that has none, and its name for a user name that is not
+    set; the files written. Raises SettingsError."""
     written = []
     for mapping in compilation.mappings.values():
-        for reference in references(mapping)[:1]:
+        wanted = [(one, randomness.token_hex(32)) for one in references(mapping)[:1]]
+        wanted += [(one, mapping.plan.source) for one in user_names(mapping)]
+        for reference, text in wanted:
             name = reference.env
             unset = settings.secret(name, reference.file, environment, folder) is None
             if name and unset:
-                written.append(_write_secret(folder, name))
+                written.append(_write_secret(folder, name, text))
     return written
 
 
-def _write_secret(folder: Path, name: str) -> Path:
+def _write_secret(folder: Path, name: str, text: str) -> Path:
     path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(randomness.token_hex(32) + "\n")
+            file.write(text + "\n")
     except OSError as error:
         raise SettingsError(f"cannot write the secret {path}: {error.strerror}") from error
     return path

@@ -1,7 +1,9 @@
 """The compiler: the texts of mappings, models and tables of apps in, what they mean or diagnostics out. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timezone
+from typing import cast
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -287,10 +289,16 @@ def _may_be_inherited(finding: Diagnostic, node: Table) -> bool:
     return missing or finding.name in ("unknown-param", "event-not-declared", "unused-param")
 
 
+_HANDSHAKE = ("when", "answer", "visit")
+"""The expressions of a handshake."""
+
+
 def _expressions(
     written: grammar.Mapping, places: Places
 ) -> tuple[dict[Path, Expression], dict[Path, ExpressionError]]:
     paths: list[Path] = [("delivery_id",), ("event",)]
+    for index, _ in enumerate(written.handshakes):
+        paths += [("handshakes", index, part) for part in _HANDSHAKE]
     for index, rule in enumerate(written.rules):
         paths += [("rules", index, "when"), ("rules", index, "each")]
         paths += [_field_path(index, name, field) for name, field in rule.fields.items()]
@@ -318,6 +326,9 @@ def _reads(written: grammar.Mapping, expressions: Mapping[Path, Expression]) -> 
     scope = Seen((root,))
     read(("delivery_id",), scope).use()
     read(("event",), scope).use()
+    for index, _ in enumerate(written.handshakes):
+        for part in _HANDSHAKE:
+            read(("handshakes", index, part), scope).use()
     for index, rule in enumerate(written.rules):
         items = read(("rules", index, "each"), scope).items()
         inner = Seen((root,), bound={"each": items}) if rule.each is not UNSET else scope
@@ -353,6 +364,11 @@ def _plan(
         ),
         delivery_id=evaluate("delivery_id"),
         event=evaluate("event"),
+        handshakes=tuple(
+            _handshake(index, handshake, evaluate)
+            for index, handshake in enumerate(written.handshakes)
+        ),
+        media_types=frozenset(written.media_types),
         on_invalid=written.on_invalid,
         # `@` reads the body too, and everything else.
         decode=projection.decoder(reads if reads.is_whole else reads.member("body")),
@@ -361,6 +377,24 @@ def _plan(
             for found in expressions.values()
             for parent, use in found.members
             if parent == "headers"
+        ),
+    )
+
+
+def _handshake(
+    index: int,
+    handshake: grammar.Handshake,
+    evaluate: Callable[..., plan.Evaluate | None],
+) -> plan.Handshake:
+    # Its schema demands it.
+    when = cast("plan.Evaluate", evaluate("handshakes", index, "when"))
+    return plan.Handshake(
+        when=closures.condition(when),
+        answer=evaluate("handshakes", index, "answer"),
+        visit=evaluate("handshakes", index, "visit"),
+        hosts=tuple(
+            re.compile(re.escape(host.lower()).replace(r"\*", "[a-z0-9-]+"))
+            for host in handshake.hosts
         ),
     )
 

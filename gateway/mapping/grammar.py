@@ -50,6 +50,29 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = UNSET
 
 
+class Handshake(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a sender wants to be answered before it sends, such as by a challenge or a subscription."""
+
+    when: Annotated[Expression, Meta(description="Where this holds, the delivery is a handshake.")]
+    answer: Annotated[
+        Expression | UnsetType,
+        Meta(description="What is answered: text as it is, anything else as JSON."),
+    ] = UNSET
+    visit: Annotated[
+        Expression | UnsetType,
+        Meta(
+            description="A URL that is visited to confirm, by GET; never more than its host allows."
+        ),
+    ] = UNSET
+    hosts: Annotated[
+        list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9*-]+(\.[A-Za-z0-9*-]+)+$")]],
+        Meta(
+            description="The hosts that may be visited, over HTTPS; `*` stands for anything but a dot, such "
+            "as `sns.*.example.com`."
+        ),
+    ] = []
+
+
 class Mapping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the deliveries of one source become events."""
 
@@ -96,6 +119,18 @@ class Mapping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[str, ParameterValue],
         Meta(description="Values that the rules read as `params.<name>` and that users override."),
     ] = {}
+    handshakes: Annotated[
+        list[Handshake],
+        Meta(
+            description="Answers that the sender waits for; such a delivery is ignored by the rules."
+        ),
+    ] = []
+    media_types: Annotated[
+        list[Annotated[str, Meta(pattern="^[a-z]+/[a-z0-9.+-]+$")]],
+        Meta(
+            description="Content types that hold JSON, besides those that say so, such as `text/plain`."
+        ),
+    ] = []
     on_invalid: Annotated[
         Literal["keep", "reject"],
         Meta(

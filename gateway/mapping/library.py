@@ -6,6 +6,7 @@ counts as read only where all of them were the same before and after.
 """
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +21,15 @@ from gateway.mapping.compiler import SourceFile
 T = TypeVar("T")
 
 CASES_SUFFIX = ".test.yaml"
+
+
+def _words(key: str) -> re.Pattern[str]:
+    return re.compile(rf"^{key}:[ \t]*[\"']?([\w-]+)", re.MULTILINE)
+
+
+# What a file says that it is, and that it needs: enough to find files; the compiler reads them.
+SOURCE, KIND, EXTENDS = _words("source"), _words("kind"), _words("extends")
+_ANY = re.compile(r"^(kind|apps):", re.MULTILINE)
 ATTEMPTS = 8
 """How often files that change while they are read are read again."""
 _PAUSE = 0.05
@@ -41,11 +51,41 @@ def bundled(folder: str) -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parent / folder
 
 
-def bundled_files() -> list[SourceFile]:
-    """The bundled mappings and models, the lowest layer."""
-    folders = [bundled("schemas"), bundled("mappings")]
-    files, _ = read_files([path for folder in folders for path in yaml_files(folder)], 0)
+def bundled_files(wanted: Iterable[str] | None = None) -> list[SourceFile]:
+    """The bundled models and mappings, the lowest layer; of the mappings those of the wanted sources,
+    with what they extend. Each has its source's name."""
+    mappings = yaml_files(bundled("mappings"))
+    if wanted is not None:
+        mappings = [path for path in mappings if path.stem in _with_parents(set(wanted), mappings)]
+    files, _ = read_files([*yaml_files(bundled("schemas")), *mappings], 0)
     return files
+
+
+def _with_parents(wanted: set[str], mappings: Iterable[Path]) -> set[str]:
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in mappings}
+    found: set[str] = set()
+    while wanted - found:
+        found |= wanted
+        wanted = {name for one in found for name in EXTENDS.findall(texts.get(one, ""))}
+    return found
+
+
+def bundled_sources() -> frozenset[str]:
+    """The names of the bundled sources."""
+    return frozenset(path.stem for path in yaml_files(bundled("mappings")))
+
+
+def needed(texts: Iterable[str]) -> set[str] | None:
+    """The sources that these files can have to do with: enough of them to compile the files, as far as a
+    look at their text tells. None where that may be any: a table of apps speaks of all sources, a model
+    may be that of a bundled kind, and what is misspelled is compared with all there is."""
+    described, extended = set(), set()
+    for text in texts:
+        if _ANY.search(text):
+            return None
+        described |= set(SOURCE.findall(text))
+        extended |= set(EXTENDS.findall(text))
+    return None if extended - described - bundled_sources() else described | extended
 
 
 def yaml_files(path: Path) -> list[Path]:

@@ -65,8 +65,8 @@ def unsigned_body(view: MappingView) -> Findings:
     span = written.span if written else view.places.key("authenticate", "timestamp_header")
     if scheme.signed.count("{body}") != 1:
         yield finding(unsigned_body, span, "`signed` must contain `{body}` once")
-    if ("{timestamp}" in scheme.signed) != bool(scheme.timestamp_header):
-        message = "`{timestamp}` in `signed` and `timestamp_header` belong together"
+    if ("{timestamp}" in scheme.signed) != bool(scheme.timestamp_header or scheme.timestamp_prefix):
+        message = "`{timestamp}` in `signed` and where that time stands belong together"
         mend = 'write what the sender signs, such as `signed: "{timestamp}.{body}"`'
         if not scheme.timestamp_header:
             mend = "name the header that holds the time: `timestamp_header: X-Request-Timestamp`"

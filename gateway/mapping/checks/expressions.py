@@ -68,7 +68,8 @@ def unknown_name(view: MappingView) -> Findings:
     """
     for path, expression in view.expressions.items():
         first = path[0] in ("event", "delivery_id")
-        known = [name for name in SCOPE if not (first and name in ("each", "event"))]
+        absent = ("each", "event") if first else ("each",) * (path[0] == "handshakes")
+        known = [name for name in SCOPE if name not in absent]
         for use in expression.roots:
             if use.name not in known:
                 message = f"there is no `{use.name}` to read here"

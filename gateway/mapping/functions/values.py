@@ -1,5 +1,9 @@
 """Functions of any value: the first that is there, its type, and from one type to another."""
 
+from typing import Any
+
+import msgspec
+
 from gateway.mapping.functions.entry import Example, Group
 
 GROUP = Group("Any value")
@@ -48,3 +52,18 @@ GROUP.standard(
     Example("type(body.nothing)", '"null"', "{}"),
     keywords=("typeof", "is_string", "is_array", "is_null"),
 )
+
+
+@GROUP.function(
+    "parse_json(text: string) -> any",
+    """The value that a text spells as JSON: some systems wrap one JSON document in another. `null` where
+    it is no JSON.""",
+    Example("parse_json(body.Message).state", '"ALARM"', r'{"Message": "{\"state\": \"ALARM\"}"}'),
+    Example("parse_json('it rains')", "null"),
+    keywords=("from_json", "fromjson", "json", "decode", "unwrap"),
+)
+def parse_json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return None
