@@ -19,16 +19,37 @@ from msgspec import NODEFAULT, UNSET, Meta, inspect
 
 from gateway import authentication, fieldtype
 from gateway.authentication import Scheme, SecretReference
-from gateway.authoring import cases
+from gateway.authoring import cases, profile
+from gateway.cli import casefiles, wiring
 from gateway.cli.main import COMMANDS, module
 from gateway.cli.options import OPTIONS
 from gateway.fieldtype import FieldError, FieldType
 from gateway.mapping import document, functions, grammar, library, shape
+from gateway.mapping.compiler import CompiledMapping, compile_files
 from gateway.telemetry import Telemetry
 from tests.harness import ROOT
 
 DOCS = ROOT / "docs"
-SOURCES = ("github", "gitlab", "jira", "pelorus")
+SOURCES = tuple(sorted(library.bundled_sources()))
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Code hosts": (
+        *("azure-devops", "bitbucket", "bitbucket-server", "forgejo", "gitea", "github", "gitlab"),
+        *("gogs", "harness-code"),
+    ),
+    "CI and CD": (
+        *("argo-rollouts", "argocd", "buildkite", "circleci", "flux", "harness", "jenkins"),
+        *("kubernetes-events", "octopus", "spinnaker", "teamcity", "tekton", "travis"),
+    ),
+    "Registries": ("azure-acr", "dockerhub", "harbor", "quay"),
+    "Incidents and monitoring": (
+        *("alertmanager", "aws-eventbridge", "aws-sns", "datadog", "gcp-monitoring", "grafana"),
+        *("incidentio", "newrelic", "opsgenie", "pagerduty", "pingdom", "rootly", "sentry"),
+        "statuspage",
+    ),
+    "Issues and service desks": ("jira", "linear", "servicenow", "zendesk"),
+    "Standards and your own": ("cdevents", "generic", "pelorus"),
+}
+"""The bundled sources as the catalogue shows them."""
 KINDS = ("committime", "deploytime", "failure", "build")
 
 
@@ -388,13 +409,16 @@ def _shortened(text: str) -> str:
 
 
 @cache
-def mapping(source: str) -> tuple[grammar.Mapping, str]:
-    """A bundled mapping as its author wrote it, and its text."""
-    path = library.bundled("mappings") / f"{source}.yaml"
-    text = path.read_text(encoding="utf-8")
-    node, _ = document.parse(path.name, text)
-    assert node is not None
-    return shape.read(node, grammar.Mapping)[0], text
+def _bundled() -> tuple[Mapping[str, CompiledMapping], Mapping[str, str]]:
+    """The bundled mappings, and the texts of the files by their names."""
+    files = library.bundled_files()
+    return compile_files(files).mappings, {file.name: file.text for file in files}
+
+
+def mapping(source: str) -> tuple[CompiledMapping, grammar.Mapping]:
+    """A bundled mapping with all that it inherits, compiled and as it is written."""
+    compiled = _bundled()[0][source]
+    return compiled, shape.read(compiled.document, grammar.Mapping)[0]
 
 
 @cache
@@ -407,40 +431,47 @@ def model(kind: str) -> grammar.Model:
 
 
 def _sources() -> str:
-    rows = []
-    for source in SOURCES:
-        written, _ = mapping(source)
-        kinds = dict.fromkeys(rule.emit for rule in written.rules)
-        params = ", ".join(_code(name) for name in written.params) or "none"
-        rows.append(
-            (
-                _code(source),
-                _authentication(written),
-                _code(_secret(written)),
-                ", ".join(_code(kind) for kind in kinds),
-                params,
+    """A table of each group of sources."""
+    parts = []
+    for title, sources in GROUPS.items():
+        rows = []
+        for source in sources:
+            compiled, _ = mapping(source)
+            cases_file = library.bundled("mappings") / f"{source}{library.CASES_SUFFIX}"
+            rows.append(
+                (
+                    f"[`{source}`]({source}.md)",
+                    compiled.plan.title,
+                    ", ".join(_code(kind) for kind in profile.kinds(compiled)),
+                    _authentication(compiled),
+                    str(casefiles.count(cases_file)),
+                )
             )
+        head = ("source", "title", "kinds", "authentication", "cases")
+        parts.append(f"## {title}\n\n{table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def _authentication(compiled: CompiledMapping) -> str:
+    name = _code(profile.scheme_name(compiled.scheme))
+    where = profile.carrier(compiled.scheme)
+    return f"{name} in {_code(where)}" if where else name
+
+
+def _source_links() -> str:
+    """The sources in groups, with links from the root of the repository."""
+    rows = [
+        (
+            title,
+            ", ".join(f"[{mapping(one)[0].plan.title}](docs/sources/{one}.md)" for one in sources),
         )
-    return table(("source", "authentication", "secret", "kinds", "params"), rows)
-
-
-def _authentication(written: grammar.Mapping) -> str:
-    scheme = written.authenticate
-    assert not isinstance(scheme, str)
-    header = getattr(scheme, "header", "Authorization")
-    tag = type(scheme).__struct_config__.tag
-    return f"{_code(tag)} in {_code(header)}"
-
-
-def _secret(written: grammar.Mapping) -> str:
-    scheme = written.authenticate
-    assert not isinstance(scheme, str)
-    assert isinstance(scheme.secret, SecretReference)
-    return scheme.secret.env
+        for title, sources in GROUPS.items()
+    ]
+    return table((f"{len(SOURCES)} sources", ""), rows)
 
 
 def _rules(source: str) -> str:
-    written, _ = mapping(source)
+    _, written = mapping(source)
     rows = []
     for rule in written.rules:
         for index, (name, field) in enumerate(rule.fields.items()):
@@ -450,21 +481,27 @@ def _rules(source: str) -> str:
     return table(("rule", "kind", "field", "expression"), rows)
 
 
-def _params(source: str) -> str:
-    written, text = mapping(source)
-    rows = []
-    for name, default in written.params.items():
-        comment = re.search(rf"((?:^  #[^\n]*\n)+)  {name}:", text, re.MULTILINE)
-        words = re.sub(r"^\s*# ?", "", comment[1], flags=re.MULTILINE) if comment else ""
-        variable = f"{source.upper().replace('-', '_')}_PARAM_{name.upper()}"
-        rows.append((_code(name), _code(variable), _shown(default), words))
-    return table(("param", "variable", "default", "meaning"), rows)
+@cache
+def params(source: str) -> str:
+    """The table of a source's params; a sentence where it has none."""
+    rows = [
+        (
+            _code(one.name),
+            _code(wiring.variable(source, one.name)),
+            _shown(one.default),
+            one.meaning,
+        )
+        for one in profile.params(mapping(source)[0], _bundled()[1])
+    ]
+    return table(("param", "variable", "default", "meaning"), rows) if rows else "It has none."
 
 
 def _shown(default: Any) -> str:
     if isinstance(default, list):
         return ", ".join(_code(one) for one in default) or "an empty list"
-    return _code(default)
+    if isinstance(default, bool):
+        return _code(str(default).lower())
+    return _code(default) if default != "" else "an empty text"
 
 
 def _kinds() -> str:
@@ -565,8 +602,9 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "function-names": _function_names,
     "field-types": _field_types,
     "sources": _sources,
+    "source-links": _source_links,
     "rules": _rules,
-    "params": _params,
+    "params": params,
     "kinds": _kinds,
     "metrics": _metrics,
     "own-metrics": _own_metrics,

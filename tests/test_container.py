@@ -429,7 +429,7 @@ def test_new_secrets_can_lie_on_the_volume(tmp_path: Path, image: Image, data: M
     arguments = ("serve", "--new-secrets")
     container = Container(tmp_path, image, *arguments, mounts=[data], environment=folder)
     with started(container) as gateway:
-        assert "not served" not in gateway.output
+        assert "wait for a secret" not in gateway.output
     assert (data.folder / "secrets/GITHUB_WEBHOOK_SECRET").read_text()
 
 

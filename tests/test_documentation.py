@@ -85,10 +85,38 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_every_page_is_on_the_map() -> None:
+    """The pages of sources, and decision records, are listed on maps of their own."""
     index = _read(DOCS / "index.md")
+    catalogue = _read(DOCS / "sources" / "index.md")
+    assert "(sources/index.md)" in index
     for path in DOCS.rglob("*.md"):
         name = path.relative_to(DOCS).as_posix()
-        assert name == "index.md" or f"({name})" in index or name.startswith("adr/0"), name
+        if path.parent == DOCS / "sources":
+            assert path.name == "index.md" or f"({path.name})" in catalogue, name
+        else:
+            assert name == "index.md" or f"({name})" in index or name.startswith("adr/0"), name
+
+
+# Sources
+
+
+def test_every_bundled_source_is_in_one_group_of_the_catalogue() -> None:
+    grouped = [source for sources in documentation.GROUPS.values() for source in sources]
+    assert sorted(grouped) == list(documentation.SOURCES)
+
+
+@pytest.mark.parametrize("source", documentation.SOURCES)
+def test_every_bundled_source_has_a_page(source: str) -> None:
+    """It shows what is read and what is a param, by itself or on a page that it leads to."""
+    page = DOCS / "sources" / f"{source}.md"
+    text = _read(page)
+    linked = re.findall(r"\]\((\.\./how-to/[\w-]+\.md)\)", text)
+    whole = "".join([text, *(_read(page.parent / name) for name in linked)])
+    assert f"/hooks/{source}" in whole
+    assert f"<!-- generated: rules {source} -->" in whole
+    if documentation.mapping(source)[0].plan.params:
+        assert f"<!-- generated: params {source} -->" in whole
+    assert f"gateway send {source}" in whole
 
 
 # Examples
@@ -208,14 +236,16 @@ def test_settings_on_a_page_exist(path: Path) -> None:
     text = _read(path)
     variables = set(re.findall(r"\bGATEWAY_[A-Z_]*[A-Z]\b", text))
     known = set(re.findall(r"`(GATEWAY_\w+)`", documentation.part("settings")))
-    # What Kubernetes sets for a Service of that name is none of the gateway's.
-    assert variables - {"GATEWAY_PORT"} <= known
+    # What Kubernetes sets for a Service of that name, and where a sender keeps what it sends, are none
+    # of the gateway's.
+    assert variables - {"GATEWAY_PORT", "GATEWAY_TOKEN"} <= known
+    prefixes = "|".join(source.upper().replace("-", "_") for source in documentation.SOURCES)
     params = {
         variable
         for source in documentation.SOURCES
-        for variable in re.findall(r"`(\w+_PARAM_\w+)`", documentation.part(f"params {source}"))
+        for variable in re.findall(r"`(\w+_PARAM_\w+)`", documentation.params(source))
     }
-    for variable in re.findall(r"\b(?:GITHUB|GITLAB|JIRA|PELORUS)_PARAM_[A-Z_]*[A-Z]\b", text):
+    for variable in re.findall(rf"\b(?:{prefixes})_PARAM_[A-Z_]*[A-Z]\b", text):
         assert variable in params
 
 

@@ -143,7 +143,7 @@ def test_every_inherited_part_keeps_its_place() -> None:
     children = [f"source: child-{n}\nextends: shop\n" for n in range(3)]
     found = compiled(broken, *children)
     assert findings(found) == [("unknown-name", "0.yaml", 10)]
-    assert set(found.mappings) == {"github", "gitlab", "jira", "pelorus"}
+    assert set(found.mappings) == library.bundled_sources()
 
 
 def test_a_mistake_in_a_removed_rule_is_the_parents_alone() -> None:

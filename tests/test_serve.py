@@ -16,9 +16,11 @@ import pytest
 
 from gateway.cli.main import COMMANDS
 from gateway.cli.options import OPTIONS
+from gateway.mapping import library
 from tests import samples
 from tests.harness import GITHUB_SECRET, ROOT, SECRETS, Gateway, free_port, run_cli, running
 
+SOURCES = sorted(library.bundled_sources())
 MAPPING = """\
 source: shop
 authenticate: {scheme: bearer, secret: {env: SHOP_SECRET}}
@@ -44,12 +46,15 @@ def _serve(
 
 
 def test_the_terminal_says_what_is_served_and_what_to_try(tmp_path: Path) -> None:
-    """URLs, live sources, what the others wait for, and the next command."""
+    """URLs, live sources, how many others wait, and the next commands."""
     with running(tmp_path, environment={"GITHUB_WEBHOOK_SECRET": GITHUB_SECRET}) as gateway:
         output = gateway.output
         assert f"http://127.0.0.1:{gateway.public}/hooks/github" in output
         assert f"http://127.0.0.1:{gateway.internal}/metrics" in output
-        assert "gitlab   not served: set GITLAB_WEBHOOK_SECRET" in output
+        assert f"    github  live  http://127.0.0.1:{gateway.public}/hooks/github\n" in output
+        waiting = len(SOURCES) - 1
+        assert f"{waiting} bundled sources wait for a secret: `python -m gateway sources" in output
+        assert "/hooks/gitlab" not in output
         assert f"python -m gateway send github --url http://127.0.0.1:{gateway.public}" in output
         assert GITHUB_SECRET not in output
         assert gateway.counter('gateway_source_live{source="github"}') == 1
@@ -62,12 +67,20 @@ def test_new_secrets_make_every_bundled_source_live(tmp_path: Path) -> None:
     with running(tmp_path, "--new-secrets", environment={}) as gateway:
         folder = tmp_path / "data" / "secrets"
         written = {path.name: path.read_text() for path in folder.iterdir()}
-        assert sorted(written) == sorted(SECRETS)
-        assert all(len(text.strip()) == 64 for text in written.values())
+        names = {name: text for name, text in written.items() if name.endswith("_USERNAME")}
+        secrets = {name: text for name, text in written.items() if name not in names}
+        assert len(secrets) == len(SOURCES)
+        assert all(len(text.strip()) == 64 for text in secrets.values())
+        assert names["TEAMCITY_WEBHOOK_USERNAME"] == "teamcity\n"
+        told = f"wrote {len(written)} new secrets to data/secrets, readable by their owner alone\n"
+        assert gateway.output.startswith(told)
+        assert "wait for a secret" not in gateway.output
         assert len(set(written.values())) == len(written)
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
         url = f"http://127.0.0.1:{gateway.public}"
-        for source in ("github", "gitlab", "jira", "pelorus"):
+        for source in SOURCES:
+            assert gateway.counter(f'gateway_source_live{{source="{source}"}}') == 1
+        for source in ("github", "teamcity", "jenkins", "pelorus"):
             sent = run_cli("send", source, "--url", url, cwd=tmp_path)
             assert "202 accepted" in sent.stdout, sent
         assert any(series.startswith("deploy_timestamp") for series in gateway.samples())
@@ -333,11 +346,11 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     program = str(tmp_path / "venv" / "bin" / "gateway")
+    files = sum(len(list((ROOT / name).glob("*.yaml"))) for name in ("mappings", "schemas"))
     checked = subprocess.run(
         [program, "check"], cwd=elsewhere, capture_output=True, text=True, timeout=60, check=False
     )
-    shipped = [*(ROOT / "mappings").glob("*.yaml"), *(ROOT / "schemas").glob("*.yaml")]
-    assert (checked.returncode, checked.stdout) == (0, f"no problems in {len(shipped)} files\n")
+    assert (checked.returncode, checked.stdout) == (0, f"no problems in {files} files\n")
     with running(elsewhere, program=[program]) as gateway:
         push = samples.github_push("octo/wheel", samples.SHA, 1_790_000_000)
         assert gateway.github("push", push).json()["outcome"] == "accepted"
