@@ -21,6 +21,8 @@ _ORDER = (
     "source",
     "title",
     "authenticate",
+    "media_types",
+    "handshakes",
     "delivery_id",
     "event",
     "params",
