@@ -123,7 +123,11 @@ def test_cases_come_true_and_try_all_that_a_mapping_says(source: str) -> None:
     assert tried.count(coverage.What.RULE)[1] == len(own_rules(mapping))
 
 
-IN_JSON = [case for case in read_cases("github") if not isinstance(case.text, str)]
+IN_JSON = [
+    case
+    for case in read_cases("github")
+    if not isinstance(case.text, str) and case.outcome != "unauthorized"
+]
 
 
 @pytest.mark.parametrize("case", [pytest.param(one, id=one.name) for one in IN_JSON])

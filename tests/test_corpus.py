@@ -189,6 +189,26 @@ def test_a_payload_without_its_proof_is_refused(gateway: Gateway, source: str) -
     assert gateway.post(f"/hooks/{source}?{query}", b"{}", forged).status == 401
 
 
+@pytest.mark.parametrize(
+    "source", sorted(path.stem for path in library.yaml_files(library.bundled("mappings")))
+)
+def test_a_secret_of_before_fits_while_secrets_rotate(source: str) -> None:
+    """Both the new one and the old one; none that is neither."""
+    scheme = mappings()[source].scheme
+    old, new, other = (
+        f"{word} secret of the source".encode() for word in ("the old", "a new", "an")
+    )
+    rotating = authentication(scheme, (new, old), b"user")
+    for key, fits in ((new, True), (old, True), (other, False)):
+        sender = authentication(scheme, (key,), b"user")
+        headers = [
+            (name.lower().encode(), text.encode())
+            for name, text in sender.sign(b"{}", RECEIVED).items()
+        ]
+        query = urlencode(sender.parameters).encode()
+        assert rotating.verify(headers, b"{}", RECEIVED, query) is fits
+
+
 def test_the_route_of_pelorus_takes_its_payloads(gateway: Gateway) -> None:
     for payload in PAYLOADS:
         if payload.source == "pelorus":
