@@ -32,12 +32,12 @@ apps:
     names:
       github: [octo/shop, octo/shop-web]
       jira: SHOP
-      argocd: shop-prod
+      launchpad: shop-prod
   - app: market
     names: {jira: MKT}
 """
-ARGOCD = """\
-source: argocd
+LAUNCHPAD = """\
+source: launchpad
 authenticate:
   scheme: hmac
   header: X-Signature
@@ -62,7 +62,7 @@ APPS = Apps(
         ("github", "octo/shop"): "shop",
         ("github", "octo/shop-web"): "shop",
         ("jira", "SHOP"): "shop",
-        ("argocd", "shop-prod"): "shop",
+        ("launchpad", "shop-prod"): "shop",
         ("jira", "MKT"): "market",
     },
     teams={"shop": "storefront", "market": ""},
@@ -72,7 +72,7 @@ START = 1_790_000_000
 
 
 def compiled(*tables: str, layer: int = 1) -> Compilation:
-    files = [SourceFile("argocd.yaml", ARGOCD, 1), SourceFile("slo.yaml", SLO, 1)]
+    files = [SourceFile("launchpad.yaml", LAUNCHPAD, 1), SourceFile("slo.yaml", SLO, 1)]
     files += [SourceFile(f"apps-{n}.yaml", text, layer) for n, text in enumerate(tables)]
     return compile_files([*library.bundled_files(), *files])
 
@@ -103,21 +103,21 @@ def test_files_of_one_folder_are_one_table() -> None:
 def test_the_table_of_a_higher_layer_takes_the_place_of_a_lower_one() -> None:
     """As a mapping does: an example on a page is not checked against the table beside it."""
     files = [SourceFile("low.yaml", TABLE, 1), SourceFile("high.yaml", "apps: [{app: shop}]\n", 2)]
-    found = compile_files([*library.bundled_files(), SourceFile("a.yaml", ARGOCD, 1), *files])
+    found = compile_files([*library.bundled_files(), SourceFile("a.yaml", LAUNCHPAD, 1), *files])
     assert not found.diagnostics
     assert found.apps == Apps(teams={"shop": ""})
 
 
 def test_a_wrong_table_is_no_table() -> None:
     """And its mistakes are reported; none is half in force."""
-    found = compiled(TABLE.replace("argocd", "argo"))
+    found = compiled(TABLE.replace("launchpad", "argo"))
     assert [one.name for one in found.diagnostics] == ["unknown-app-source"]
     assert found.apps == NO_TABLE
 
 
 def test_a_source_whose_mapping_is_wrong_is_known_all_the_same() -> None:
     """The mistake is that of the mapping alone."""
-    broken = SourceFile("argocd.yaml", ARGOCD.replace("body.app", "body.app ||"), 1)
+    broken = SourceFile("launchpad.yaml", LAUNCHPAD.replace("body.app", "body.app ||"), 1)
     table = SourceFile("apps.yaml", TABLE, 1)
     found = compile_files([*library.bundled_files(), broken, table])
     assert [one.name for one in found.diagnostics] == ["expression-syntax"]
@@ -128,7 +128,7 @@ def test_a_table_alone_is_checked_with_the_mappings_beside_it(tmp_path: Path) ->
     (tmp_path / "apps.yaml").write_text(TABLE)
     alone = run_cli("check", "--format=concise", "apps.yaml", cwd=tmp_path)
     assert (alone.returncode, "unknown-app-source" in alone.stdout) == (1, True)
-    (tmp_path / "argocd.yaml").write_text(ARGOCD)
+    (tmp_path / "launchpad.yaml").write_text(LAUNCHPAD)
     for path in ("apps.yaml", "."):
         checked = run_cli("check", "--deny-warnings", path, cwd=tmp_path)
         assert (checked.returncode, checked.stdout[:11]) == (0, "no problems")
@@ -154,7 +154,7 @@ def test_an_event_gets_the_name_of_its_app() -> None:
         "failure", "shop", event="created", issue_number="SHOP-1", timestamp=START
     )
     assert named(naming, told, "github") == [told]
-    assert naming.unknown == {"github": 1, "jira": 0, "argocd": 0}
+    assert naming.unknown == {"github": 1, "jira": 0, "launchpad": 0}
 
 
 def test_an_app_s_own_name_means_the_app_in_every_source() -> None:
@@ -162,7 +162,7 @@ def test_an_app_s_own_name_means_the_app_in_every_source() -> None:
     naming = Naming(APPS, MODELS)
     told = event("committime", "shop", commit="a" * 40, timestamp=START)
     assert named(naming, told, "gitlab") == [told]
-    assert naming.unknown == {"github": 0, "jira": 0, "argocd": 0}
+    assert naming.unknown == {"github": 0, "jira": 0, "launchpad": 0}
 
 
 def test_an_event_that_two_sources_tell_by_two_names_is_one() -> None:
@@ -184,7 +184,7 @@ def test_every_field_that_names_an_app_is_renamed() -> None:
 
 def test_names_that_are_not_in_the_table_are_counted_once() -> None:
     """By source, and only where there is a table."""
-    for apps, expected in ((APPS, {"github": 2, "jira": 1, "argocd": 0}), (NO_TABLE, {})):
+    for apps, expected in ((APPS, {"github": 2, "jira": 1, "launchpad": 0}), (NO_TABLE, {})):
         naming = Naming(apps, MODELS)
         for name, source in [("a", "github"), ("b", "github"), ("a", "jira"), ("a", "github")]:
             told = event("committime", name, commit="a" * 40, timestamp=START)
@@ -195,7 +195,7 @@ def test_names_that_are_not_in_the_table_are_counted_once() -> None:
 NAMES: Mapping[str, Mapping[str, str]] = {
     "github": {"octo/shop": "shop", "octo/shop-web": "shop", "octo/other": "octo/other"},
     "jira": {"SHOP": "shop", "MKT": "market", "OPS": "OPS"},
-    "argocd": {"shop-prod": "shop", "market": "market", "OPS": "OPS"},
+    "launchpad": {"shop-prod": "shop", "market": "market", "OPS": "OPS"},
 }
 """What each source calls apps, and what these are by the table."""
 
@@ -349,7 +349,7 @@ def files(tmp_path: Path) -> Path:
     """A folder with the mapping of a source of one's own, and the table."""
     folder = tmp_path / "mappings"
     folder.mkdir()
-    (folder / "argocd.yaml").write_text(ARGOCD)
+    (folder / "launchpad.yaml").write_text(LAUNCHPAD)
     (folder / "apps.yaml").write_text(TABLE)
     return folder
 
@@ -367,7 +367,7 @@ def deliver(gateway: Gateway) -> None:
     raw = json.dumps(SYNC).encode()
     answers = [
         gateway.github("push", PUSH),
-        gateway.post("/hooks/argocd", raw, {"X-Signature": hub_signature(raw, SECRET)}),
+        gateway.post("/hooks/launchpad", raw, {"X-Signature": hub_signature(raw, SECRET)}),
         gateway.jira(ISSUE),
     ]
     assert [answer.status for answer in answers] == [202, 202, 202]
@@ -429,7 +429,7 @@ def test_a_changed_table_changes_what_is_shown(gateway: Gateway, files: Path) ->
     """As a restart would, and names that it no longer knows are counted."""
     deliver(gateway)
     shared = gateway.samples()
-    (files / "apps.yaml").write_text(TABLE.replace("      argocd: shop-prod\n", ""))
+    (files / "apps.yaml").write_text(TABLE.replace("      launchpad: shop-prod\n", ""))
     answer = request(gateway.internal, "POST", "/-/reload", b"")
     assert answer.json()["files"] == [str(files / "apps.yaml")]
     apart = gateway.samples()
@@ -439,7 +439,7 @@ def test_a_changed_table_changes_what_is_shown(gateway: Gateway, files: Path) ->
     assert own(gateway, "gateway_unknown_apps") == {
         'gateway_unknown_apps{source="github"}': 0,
         'gateway_unknown_apps{source="jira"}': 0,
-        'gateway_unknown_apps{source="argocd"}': 1,
+        'gateway_unknown_apps{source="launchpad"}': 1,
     }
     assert set(own(gateway, "gateway_deployments")) == {
         'gateway_deployments{app="/shop-prod/",joined="true"}',

@@ -206,9 +206,9 @@ def test_samples_are_of_one_mapping(check: Check) -> None:
     sample = "tests/broken/sample-of-another-system"
     code, printed = check(f"--samples={sample}", "mappings")
     assert code == 2
-    assert printed == (
-        "gateway: --samples are deliveries of one mapping, and these are 4: github, gitlab, jira, "
-        "pelorus\n"
+    assert re.fullmatch(
+        r"gateway: --samples are deliveries of one mapping, and these are \d+: (\S+, ){5}…\n",
+        printed,
     )
     code, printed = check(f"--samples={sample}", "schemas")
     assert (code, printed.endswith("and none is named\n")) == (2, True)

@@ -181,7 +181,8 @@ def _the_mapping(files: Iterable[SourceFile]) -> str:
     """The source that samples are of. Raises SettingsError where it is not clear."""
     found = sorted({examined.source_of(file.text) for file in files} - {""})
     if len(found) != 1:
-        count = f"these are {len(found)}: {', '.join(found)}" if found else "none is named"
+        shown = ", ".join(found[:5]) + ", …" * (len(found) > 5)
+        count = f"these are {len(found)}: {shown}" if found else "none is named"
         raise SettingsError(f"--samples are deliveries of one mapping, and {count}")
     return found[0]
 
