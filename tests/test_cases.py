@@ -1,6 +1,7 @@
 """`gateway test`: cases beside mappings, run through authentication and mapping with the clock stopped."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -119,8 +120,9 @@ def folder(tmp_path: Path) -> Path:
 def test_the_bundled_mappings_pass_and_are_covered() -> None:
     done = run_cli("test", "mappings", "--min-coverage", "100")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.endswith(
-        "100% covered: 20 of 20 rules, 160 of 160 branches, 80 of 80 fields\n"
+    assert re.search(
+        r" 0 failed; 100% covered: (\d+) of \1 rules, (\d+) of \2 branches, (\d+) of \3 fields\n$",
+        done.stdout,
     )
 
 
