@@ -103,7 +103,7 @@ def _parsed(file: str, text: str) -> tuple[Node | None, list[Diagnostic]]:
 
 
 # A reload changes few files of many, and reading YAML is half of what it costs.
-_remembered = lru_cache(maxsize=32)(_parsed)
+_remembered = lru_cache(maxsize=256)(_parsed)
 
 
 class _Reader:
