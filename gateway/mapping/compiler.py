@@ -82,11 +82,14 @@ def compile_files(
     lower = list(mapping_files)
     mapping_files = _overridden(mapping_files, "source", findings)
     mappings: dict[str, CompiledMapping] = {}
+    are_bundled = not any(parsed.layer for parsed in model_files)
     for parsed in mapping_files:
         whole = inheritance.whole(parsed, lower)
         findings += whole.findings
         known = _samples(parsed, lower, samples or {})
-        compiled = _compile_mapping(parsed, whole, lower, grammars, models, known, findings)
+        compiled = _compile_mapping(
+            parsed, whole, lower, grammars, models, known, findings, are_bundled=are_bundled
+        )
         if compiled is not None and not has_errors(whole.findings):
             mappings[compiled.plan.source] = compiled
     apps = _compile_apps(tables, frozenset(parsed.key for parsed in lower) - {""}, findings)
@@ -233,6 +236,8 @@ def _compile_mapping(
     models: Mapping[str, model.Model],
     samples: tuple[Sample, ...],
     findings: list[Diagnostic],
+    *,
+    are_bundled: bool,
 ) -> CompiledMapping | None:
     """Where what the mapping extends was not found, that a part is missing for that reason is not
     reported as well."""
@@ -247,7 +252,9 @@ def _compile_mapping(
         models=grammars,
         samples=samples,
     )
-    problems += [finding for check in checks.MAPPING_CHECKS for finding in check(view)]
+    # The bundled mappings were checked before they were shipped, with the bundled models.
+    if parsed.layer or not are_bundled:
+        problems += [finding for check in checks.MAPPING_CHECKS for finding in check(view)]
     if not whole.is_whole:
         problems = [finding for finding in problems if not _may_be_inherited(finding, whole.node)]
     findings += problems
