@@ -67,8 +67,8 @@ _COLUMNS = (
     "(SELECT count(*) FROM events WHERE events.delivery = deliveries.seq "
     "OR events.delivery IN (SELECT seq FROM deliveries AS replay WHERE replay.replay_of = deliveries.seq)), "
     f"{_LATEST.format('reasons')}, "
-    "(SELECT count(*) FROM deliveries AS replay WHERE replay.replay_of = deliveries.seq)"
-)  # noqa: S608  # Fixed words.
+    "(SELECT count(*) FROM deliveries AS replay WHERE replay.replay_of = deliveries.seq)"  # noqa: S608  # Fixed words.
+)
 
 _SETTLED = (
     "EXISTS (SELECT 1 FROM deliveries AS other WHERE other.source = deliveries.source AND "
