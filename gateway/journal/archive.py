@@ -63,11 +63,11 @@ _LATEST = (
 )
 _OUTCOME = _LATEST.format("outcome")
 _COLUMNS = (
-    f"seq, delivery_id, source, event, {_OUTCOME}, received_at, "
+    f"seq, delivery_id, source, event, {_OUTCOME}, received_at, "  # noqa: S608  # Fixed words.
     "(SELECT count(*) FROM events WHERE events.delivery = deliveries.seq "
     "OR events.delivery IN (SELECT seq FROM deliveries AS replay WHERE replay.replay_of = deliveries.seq)), "
     f"{_LATEST.format('reasons')}, "
-    "(SELECT count(*) FROM deliveries AS replay WHERE replay.replay_of = deliveries.seq)"  # noqa: S608  # Fixed words.
+    "(SELECT count(*) FROM deliveries AS replay WHERE replay.replay_of = deliveries.seq)"
 )
 
 _SETTLED = (
