@@ -9,20 +9,21 @@ from msgspec import Meta, Struct
 
 class Attempt(Struct, frozen=True):
     """One attempt at a delivery, under the names of GitHub's API. `guid` is the delivery's own and stays
-    the same over all its attempts, `id` is the attempt's; `status` says in words how it ended."""
+    the same over all its attempts, `id` is the attempt's; `status` says in words how it ended, and
+    `status_code` is none or 0 where there was no answer."""
 
     id: int
     guid: str
     delivered_at: Annotated[datetime, Meta(tz=True)]
     status: str
-    status_code: int
+    status_code: int | None
     event: str
     action: str | None = None
 
     @property
     def arrived(self) -> bool:
         """Was it answered as taken?"""
-        return 200 <= self.status_code < 300
+        return 200 <= (self.status_code or 0) < 300
 
 
 def _unknown(guid: str) -> bool:

@@ -26,14 +26,14 @@ SCHEMA = {
     "redelivery": bool,
     "duration": float,
     "status": str,
-    "status_code": int,
+    "status_code": (int, type(None)),
     "event": str,
     "action": (str, type(None)),
     "installation_id": (int, type(None)),
     "repository_id": (int, type(None)),
     "throttled_at": (str, type(None)),
 }
-"""What the documentation says of an item in the list of deliveries."""
+"""What the documentation says of an item in the list of deliveries; it does not say what stands for no answer."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class GitHub:
     def attempted(
         self,
         hook: int,
-        status_code: int,
+        status_code: int | None,
         *,
         guid: str = "",
         age: float = 60,
@@ -91,7 +91,7 @@ class GitHub:
         """Remembers an attempt, made `age` seconds ago; the list is the latest first."""
         self._ids += 1
         moment = datetime.fromtimestamp(int(time.time() - age), UTC)
-        words = {200: "OK", 202: "OK", 0: "failed to connect"}
+        words = {200: "OK", 202: "OK", 0: "failed to connect", None: "failed to connect"}
         attempt = {
             "id": self._ids,
             "guid": guid or str(uuid.uuid4()),

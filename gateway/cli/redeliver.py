@@ -41,7 +41,7 @@ class Lost(Struct, frozen=True):
     action: str | None
     delivered_at: float
     status: str
-    status_code: int
+    status_code: int | None
     outcome: str
     reason: str = ""
 
@@ -260,8 +260,9 @@ def _tell(options: argparse.Namespace, home: Home, since: float, searches: list[
 
 def _line(lost: Lost) -> str:
     event = f"{lost.event}.{lost.action}" if lost.action else lost.event
+    answer = lost.status_code or "no answer,"
     line = (
         f"  {lost.outcome}  {lost.guid}  {journal.moment(lost.delivered_at)}  {event}: "
-        f"{lost.status_code} {lost.status}"
+        f"{answer} {lost.status}"
     )
     return f"{line}\n    {lost.reason}" if lost.reason else line
