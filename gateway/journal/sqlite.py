@@ -11,13 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import apsw
+import msgspec
 
-from gateway.delivery import Verdict
 from gateway.journal import reading
-from gateway.journal.batch import Candidate, DeliveryRow, EventRow, Head, Judged, Name, judge
+from gateway.journal.batch import Candidate, DeliveryRow, EventRow, Head, Judged, judge
 from gateway.journal.entry import JournalError, JournalUnavailable, Recorded, Stored
 from gateway.journal.reading import Query
 from gateway.journal.retention import KEEP_ALL, Retention
@@ -92,13 +94,37 @@ CREATE INDEX events_by_delivery ON events (delivery);
 SCHEMA_VERSION = len(_MIGRATIONS) + 1
 
 
-def _insert(table: str, columns: Sequence[str]) -> str:
-    marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # Fixed words.
+ROWS = (64, 16, 4, 1)
+"""How many rows one statement inserts. Between two statements the interpreter is given away, and is to
+be had again only when the event loop pauses."""
 
 
-_INSERT_DELIVERY = _insert("deliveries", DeliveryRow._fields)
-_INSERT_EVENT = _insert("events", EventRow._fields)
+class _Insert:
+    """Rows put into a table by as few statements as can be."""
+
+    def __init__(self, table: str, columns: Sequence[str]) -> None:
+        marks = f"({', '.join('?' * len(columns))})"
+        start = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608  # Fixed words.
+        self._statements = {size: start + ", ".join([marks] * size) for size in ROWS}
+
+    def __call__(self, connection: apsw.Connection, rows: Sequence[Sequence[Any]]) -> None:
+        done = 0
+        for size, statement in self._statements.items():
+            while len(rows) - done >= size:
+                connection.execute(statement, list(chain(*rows[done : done + size])))
+                done += size
+
+
+_insert_deliveries = _Insert("deliveries", DeliveryRow._fields)
+_insert_events = _Insert("events", EventRow._fields)
+
+_ACCEPTED = """
+SELECT source, delivery_id, max(outcome = 'accepted')
+FROM json_each(?) AS named CROSS JOIN deliveries
+ON source = named.value ->> 0 AND delivery_id = named.value ->> 1
+GROUP BY source, delivery_id
+"""
+_KNOWN = "SELECT identity FROM events WHERE identity IN (SELECT unhex(value) FROM json_each(?))"
 
 
 class SqliteStore:
@@ -273,26 +299,23 @@ class SqliteStore:
 
 def _judged(connection: apsw.Connection, batch: Sequence[Candidate]) -> Judged:
     """What is to be written of a batch, by what the journal knows in this transaction."""
-    head = Head._make(connection.execute("SELECT deliveries, events FROM head").fetchall()[0])
-    accepted: dict[Name, bool] = {}
-    known: set[bytes] = set()
-    for one in batch:
-        for (outcome,) in connection.execute(
-            "SELECT outcome FROM deliveries WHERE source = ? AND delivery_id = ?", one.name
-        ):
-            accepted[one.name] = accepted.get(one.name, False) or outcome == Verdict.ACCEPTED
-        for identity in one.events:
-            if connection.execute(
-                "SELECT 1 FROM events WHERE identity = ?", (identity,)
-            ).fetchall():
-                known.add(identity)
-    return judge(batch, head, accepted, known)
+    names = msgspec.json.encode([one.name for one in batch]).decode()
+    identities = msgspec.json.encode([key.hex() for one in batch for key in one.events]).decode()
+    return judge(
+        batch,
+        Head._make(_rows(connection, "SELECT deliveries, events FROM head")[0]),
+        {(row[0], row[1]): bool(row[2]) for row in _rows(connection, _ACCEPTED, names)},
+        {row[0] for row in _rows(connection, _KNOWN, identities)},
+    )
+
+
+def _rows(connection: apsw.Connection, statement: str, *values: str) -> list[Any]:
+    return connection.execute(statement, values).fetchall()
 
 
 def _write(connection: apsw.Connection, judged: Judged) -> None:
-    connection.executemany(_INSERT_DELIVERY, judged.deliveries)
-    if judged.events:
-        connection.executemany(_INSERT_EVENT, judged.events)
+    _insert_deliveries(connection, judged.deliveries)
+    _insert_events(connection, judged.events)
     connection.execute("UPDATE head SET deliveries = ?, events = ?", judged.head)
 
 

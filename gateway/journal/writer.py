@@ -1,8 +1,9 @@
 """Deliveries committed in groups: one thread takes whatever waits, without waiting for more.
 
 A batch is all that came while the one before was committed, so nobody pays for a delay and a slow disk
-makes batches larger. The thread alone writes to its store. Once a second it looks after the store, and
-finds out whether one that failed works again.
+makes batches larger. It is handed over as a whole: the thread and the event loop share one interpreter,
+and each time that they pass it to and fro costs more than a row. The thread alone writes to its store.
+Once a second it looks after the store, and finds out whether one that failed works again.
 """
 
 import asyncio
@@ -75,8 +76,10 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._waiting = 0
+        self._batches: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
+        self._pending: list[_Waiting] = []
+        self._committing = 0
+        self._is_called = False
         self._failure = ""
         self._listener: Listener = lambda _events: None
         self._thread: threading.Thread | None = None
@@ -92,7 +95,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        return self._waiting
+        return len(self._pending) + self._committing
 
     @property
     def healthy(self) -> bool:
@@ -111,20 +114,34 @@ class Writer:
     def close(self) -> None:
         """Commits what waits, then lets go of the store."""
         if self._thread is not None:
-            self._queue.put(None)
+            if self._pending:
+                self._batches.put(self._pending)
+            self._batches.put(None)
             self._thread.join()
         self._store.close()
 
     async def append(self, entry: Entry) -> Stored:
         if self._loop is None:
             raise JournalUnavailable("the journal is not started")
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{self._waiting} deliveries wait already")
+        if self.waiting >= MAX_WAITING:
+            raise Overloaded(f"{self.waiting} deliveries wait already")
         answer: asyncio.Future[Stored] = self._loop.create_future()
-        self._waiting += 1
-        self._queue.put(_Waiting(entry, answer))
-        # Shielded: the commit happens, and is folded, even where its sender has gone.
-        return await asyncio.shield(answer)
+        self._pending.append(_Waiting(entry, answer))
+        self._call()
+        # Where its sender has gone, this is cancelled, and the commit happens all the same.
+        return await answer
+
+    def _call(self) -> None:
+        """Has what waits handed over, once this turn of the loop has brought all that it brings."""
+        if self._loop is not None and not self._is_called and not self._committing:
+            self._is_called = True
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._is_called = False
+        batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+        self._committing = len(batch)
+        self._batches.put(batch)
 
     def events(self, after: int = 0, until: int | None = None) -> Iterator[Recorded]:
         return self._store.events(after, until)
@@ -135,23 +152,16 @@ class Writer:
     # The writer thread
 
     def _write(self) -> None:
-        closing, pause = False, TICK
-        while not closing:
-            batch: list[_Waiting] = []
+        pause = TICK
+        while True:
             try:
-                item = self._queue.get(timeout=pause)
-                while item is not None:
-                    batch.append(item)
-                    if len(batch) >= BATCH:
-                        break
-                    item = self._queue.get_nowait()
-                closing = item is None
+                batch = self._batches.get(timeout=pause)
             except queue.Empty:
-                pass
-            if batch:
-                self._commit(batch)
-            elif not closing:
                 pause = TICK if not self._tend() else 0.0
+                continue
+            if batch is None:
+                return
+            self._commit(batch)
 
     def _commit(self, batch: list[_Waiting]) -> None:
         try:
@@ -186,19 +196,23 @@ class Writer:
         self, batch: list[_Waiting], results: list[Stored], recorded: list[Recorded]
     ) -> None:
         self._judge("")
-        self._waiting -= len(batch)
+        self._committing = 0
         if recorded:
             self._listener(recorded)
         for waiting, stored in zip(batch, results, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(stored)
+        if self._pending:
+            self._call()
 
     def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         self._judge(str(error))
-        self._waiting -= len(batch)
+        self._committing = 0
         for waiting in batch:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
+        if self._pending:
+            self._call()
 
     def _judge(self, failure: str) -> None:
         """Takes note of why the journal fails, nothing where it works, and says so when that changes."""
