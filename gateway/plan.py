@@ -34,9 +34,11 @@ MAX_IDENTIFIER = 200
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """A rule ready to evaluate. `when_each` says that `when` is asked of every item."""
+    """A rule ready to evaluate. `when_each` says that `when` is asked of every item; `events` are the
+    names that an event must have for `when` to hold, None where it may have any."""
 
     name: str
+    events: frozenset[str] | None
     model: Model
     when: Condition | None
     when_each: bool
@@ -56,12 +58,15 @@ class Handshake(Struct, frozen=True, kw_only=True):
 
 class Plan(Struct, frozen=True, kw_only=True):
     """A mapping ready to run. `read_headers` are the header names that its expressions read, and
-    `decode` builds as much of a payload as they do."""
+    `decode` builds as much of a payload as they do. `named_rules` are the rules that may apply to an
+    event of a name, `other_rules` those for any other name."""
 
     source: str
     title: str
     params: Mapping[str, Any]
     rules: tuple[Rule, ...]
+    named_rules: Mapping[str, tuple[Rule, ...]]
+    other_rules: tuple[Rule, ...]
     delivery_id: Evaluate | None
     event: Evaluate | None
     handshakes: tuple[Handshake, ...]
@@ -125,7 +130,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     def _outcome(self, scope: Scope) -> Outcome:
         events: list[Event] = []
         reasons: list[Reason] = []
-        for rule in self.rules:
+        event = scope["event"]
+        rules = self.named_rules.get(event) if isinstance(event, str) else None
+        for rule in self.other_rules if rules is None else rules:
             for result in _apply(rule, scope):
                 if isinstance(result, Event):
                     events.append(result)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
@@ -17,6 +18,12 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8
 
 MAX_APPS = 1_000
 """Apps that have a series of their own here: a sender may make up any number of names."""
+
+
+@cache
+def _child(counter: Counter, *labels: str) -> Counter:
+    """The counter of these labels, which are from sets that stay small."""
+    return counter.labels(*labels)
 
 
 class Telemetry:
@@ -152,14 +159,14 @@ class Telemetry:
         self._reload_successful.set(0)
 
     def delivery(self, source: str, verdict: Verdict, seconds: float) -> None:
-        self._deliveries.labels(source, verdict).inc()
+        _child(self._deliveries, source, verdict.value).inc()
         self._seconds.observe(seconds)
 
     def refused(self, source: str, reason: str) -> None:
         self._refused.labels(source, reason).inc()
 
     def event(self, kind: str) -> None:
-        self._events.labels(kind).inc()
+        _child(self._events, kind).inc()
 
     def journal(self, *, waiting: int, healthy: bool, damaged: int, is_folded: bool) -> None:
         self._waiting.set(waiting)

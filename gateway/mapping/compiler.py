@@ -13,6 +13,7 @@ from gateway.diagnostic import Diagnostic, Span, has_errors
 from gateway.mapping import (
     checks,
     closures,
+    dispatch,
     document,
     expression,
     grammar,
@@ -361,14 +362,21 @@ def _plan(
         found = expressions.get(path)
         return found.evaluate if found else None
 
+    rules = tuple(
+        _rule(index, rule, expressions, models[rule.emit])
+        for index, rule in enumerate(written.rules)
+    )
+    names = {name for rule in rules for name in rule.events or ()}
     return plan.Plan(
         source=written.source,
         title=written.title or written.source,
         params=written.params,
-        rules=tuple(
-            _rule(index, rule, expressions, models[rule.emit])
-            for index, rule in enumerate(written.rules)
-        ),
+        rules=rules,
+        named_rules={
+            name: tuple(rule for rule in rules if rule.events is None or name in rule.events)
+            for name in names
+        },
+        other_rules=tuple(rule for rule in rules if rule.events is None),
         delivery_id=evaluate("delivery_id"),
         event=evaluate("event"),
         handshakes=tuple(
@@ -419,11 +427,14 @@ def _rule(
             if offset is not None:
                 offsets[name] = offset
         fields[name] = expressions[_field_path(index, name, field)].evaluate
+    when_each = when is not None and each is not None and when.reads("each")
     return plan.Rule(
         name=rule.name,
+        # Where `each` comes first, it may fail whatever the event is.
+        events=dispatch.event_names(when.tree) if when and not when_each else None,
         model=kind,
         when=closures.condition(when.evaluate) if when else None,
-        when_each=when is not None and each is not None and when.reads("each"),
+        when_each=when_each,
         each=each.evaluate if each else None,
         fields=fields,
         offsets=offsets,
