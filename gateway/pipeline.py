@@ -138,7 +138,7 @@ class Pipeline:
             )
         )
         for new in stored.new_events:
-            self.telemetry.event(new.event.kind)
+            self.telemetry.tally.event(new.event.kind)
         malformed = reading.outcome if isinstance(reading.outcome, Malformed) else None
         return Answer(
             source=delivery.source,

@@ -541,8 +541,9 @@ def _own_metrics() -> str:
     collectors = telemetry._registry._collector_to_names
     rows = []
     for collector in collectors:
-        labels = ", ".join(_code(name) for name in getattr(collector, "_labelnames", ()))
         for family in collector.collect():
+            names = getattr(collector, "_labelnames", getattr(family, "_labelnames", ()))
+            labels = ", ".join(map(_code, names))
             name = family.name + ("_total" if family.type == "counter" else "")
             rows.append((_code(name), family.type, labels or "none", family.documentation))
     return table(("metric", "type", "labels", "meaning"), rows)

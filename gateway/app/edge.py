@@ -66,7 +66,7 @@ class Edge:
                 "nothing was kept of a delivery from %s: %s", source.plan.source, error
             )
             raise http.unavailable("journal", "the journal cannot commit now") from error
-        self.pipeline.telemetry.delivery(
+        self.pipeline.telemetry.tally.delivery(
             answer.source, answer.verdict, time.perf_counter() - started
         )
         _log(answer)
@@ -80,7 +80,7 @@ class Edge:
 
     def count_refusal(self, source: Source | None, refused: Refused) -> None:
         """Counts under the source's name; names that nobody serves share one, to bound their number."""
-        self.pipeline.telemetry.refused(source.plan.source if source else "", refused.reason)
+        self.pipeline.telemetry.tally.refuse(source.plan.source if source else "", refused.reason)
 
 
 def _log(answer: Answer) -> None:
