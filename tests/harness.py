@@ -1,9 +1,11 @@
 """What tests share: a real gateway process, signed deliveries, and what a machine may lack."""
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import http.client
+import itertools
 import json
 import os
 import re
@@ -12,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +62,39 @@ def require_corpus() -> Path:
     return CORPUS
 
 
+PORTS = range(12_000, 32_000)
+"""Below those that systems give to outgoing connections, any of which may take a port at any moment."""
+PORTS_OF_ONE = 250
+"""How many of them a process of tests has for itself."""
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """The ports of this process, over and over: a block that it holds locked until it ends, so that
+    no other process of tests hands them out."""
+    folder = Path(tempfile.gettempdir()) / f"pelorus-gateway-ports-{os.geteuid()}"
+    folder.mkdir(exist_ok=True)
+    for first in PORTS[::PORTS_OF_ONE]:
+        lock = os.open(folder / str(first), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return itertools.cycle(range(first, first + PORTS_OF_ONE))
+    pytest.fail(f"all blocks of ports are taken ({folder})")
+
+
 def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that this process was not given for as long as possible."""
+    for port in itertools.islice(_own_ports(), PORTS_OF_ONE):
+        with socket.socket() as probe:
+            # As servers do: connections that ended a moment ago are no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("", port))
+                return port
+    pytest.fail(f"no port of {PORTS} that this process may use is free")
 
 
 def eventually(check: Callable[[], Any], timeout: float = 15, every: float = 0.1) -> Any:
