@@ -84,13 +84,13 @@ def compile_files(
     lower = list(mapping_files)
     mapping_files = _overridden(mapping_files, "source", findings)
     mappings: dict[str, CompiledMapping] = {}
-    are_bundled = not any(parsed.layer for parsed in model_files)
+    replaced = {parsed.key for parsed in model_files if parsed.layer}
     for parsed in mapping_files:
         whole = inheritance.whole(parsed, lower)
         findings += whole.findings
         known = _samples(parsed, lower, samples or {})
         compiled = _compile_mapping(
-            parsed, whole, lower, grammars, models, known, findings, are_bundled=are_bundled
+            parsed, whole, lower, grammars, models, known, findings, replaced
         )
         if compiled is not None and not has_errors(whole.findings):
             mappings[compiled.plan.source] = compiled
@@ -238,11 +238,10 @@ def _compile_mapping(
     models: Mapping[str, model.Model],
     samples: tuple[Sample, ...],
     findings: list[Diagnostic],
-    *,
-    are_bundled: bool,
+    replaced: set[str],
 ) -> CompiledMapping | None:
     """Where what the mapping extends was not found, that a part is missing for that reason is not
-    reported as well."""
+    reported as well. `replaced` are the kinds whose models are not bundled."""
     # The lowest layer is the same in every compilation; a version of what lies above is compiled but
     # once, and so would be a document that was put together for this compilation.
     is_lasting = not parsed.layer and whole.node is parsed.node
@@ -258,7 +257,7 @@ def _compile_mapping(
         samples=samples,
     )
     # The bundled mappings were checked before they were shipped, with the bundled models.
-    if parsed.layer or not are_bundled:
+    if parsed.layer or replaced & {rule.emit for rule in written.rules}:
         problems += [finding for check in checks.MAPPING_CHECKS for finding in check(view)]
     if not whole.is_whole:
         problems = [finding for finding in problems if not _may_be_inherited(finding, whole.node)]
