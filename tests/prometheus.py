@@ -64,7 +64,7 @@ class Prometheus:
             return max(self.query("count_over_time(up[1h])").values())
 
         until = scrapes() + 3
-        eventually(lambda: scrapes() >= until, timeout=30, every=0.5)
+        eventually(lambda: scrapes() >= until, every=0.5)
 
     def unhealthy_rules(self) -> list[str]:
         """The rules that failed when they were last evaluated, with their errors."""
@@ -122,11 +122,11 @@ def scraping(
         eventually(lambda: _is_ready(port))
         prometheus = Prometheus(port, log)
         # The first scrape comes some seconds after the start.
-        eventually(lambda: prometheus.query("up == 1"), timeout=30)
+        eventually(lambda: prometheus.query("up == 1"))
         yield prometheus
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 def _is_ready(port: int) -> bool:

@@ -41,6 +41,9 @@ from tests.harness import (
     require_program,
 )
 
+# Whichever process of tests runs one of these runs them all: the image is built but once.
+pytestmark = pytest.mark.xdist_group("image")
+
 CACHE = Path(
     os.environ.get("GATEWAY_TEST_CACHE")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pelorus-gateway-tests"

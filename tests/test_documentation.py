@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,13 @@ def _files(path: Path) -> tuple[list[SourceFile], list[SourceFile]]:
     return mappings, models
 
 
-def _compiled(path: Path) -> Iterator[tuple[SourceFile, Compilation]]:
+@cache
+def _compiled(path: Path) -> tuple[tuple[SourceFile, Compilation], ...]:
     """Each mapping and model of a page with the page's models above the bundled files."""
+    return tuple(_compiling(path))
+
+
+def _compiling(path: Path) -> Iterator[tuple[SourceFile, Compilation]]:
     mappings, models = _files(path)
     for file in mappings:
         # Which sources there are is the affair of the whole page for a table of apps alone.
