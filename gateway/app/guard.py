@@ -35,6 +35,7 @@ LAG = 0.1
 WRITE_TIMEOUT = 60.0
 """Seconds in which a peer must take in enough of an answer for more of it to be written."""
 VERSIONS = ("1.1", "1.0")
+_OF_UPGRADES = (b"connection", b"http2-settings", b"upgrade")
 
 
 class Deadlines(Struct, frozen=True):
@@ -134,9 +135,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._bare += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request is answered as what it is without the upgrade, and nothing after it is read.
-            self._leave_after_answer()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._parser_stopped()
         else:
@@ -172,6 +172,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refusal = self._objection()
         if self._refusal is not None:
             raise _Stop
+        if self.parser.should_upgrade():
+            return
         super().on_headers_complete()
         # What else comes is a trailer: it is no part of the headers that prove the sender.
         self.headers = []
@@ -187,6 +189,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._bare = 0
         self._stage = _Stage.ANSWER
@@ -264,6 +268,19 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._bare > MAX_HEAD and _size(self.headers) + len(self.url) > MAX_HEAD:
             return _TOO_LARGE
         return None
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Reads the request once more, without its offer of another protocol: the parser would take its
+        body for that protocol. Some clients offer HTTP 2 with every request that is not encrypted."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(*_bad("this is no proxy"))
+            return
+        lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+        lines.extend(b"%b: %b" % one for one in self.headers if one[0] not in _OF_UPGRADES)
+        self.parser = httptools.HttpRequestParser(self)
+        self._bare = 0
+        self.data_received(b"\r\n".join((*lines, b"Connection: close", b"", rest)))
 
     def _parser_stopped(self) -> None:
         if self._refusal is None and self._stage is _Stage.ANSWER:

@@ -184,7 +184,8 @@ class SqliteJournal:
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(callback, *arguments)
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits for it.
+                self._loop.call_soon_threadsafe(callback, *arguments)
 
     # Back on the event loop
 
