@@ -218,7 +218,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._stage is _Stage.HEAD:
             seconds = self._listener.deadlines.headers
             detail = f"the headers did not arrive within {seconds:g} seconds"
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow", detail)
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "slow_headers", detail)
         elif self._stage is _Stage.BODY and not self._is_late:
             # An empty piece of the body wakes the application, which sees for itself how late it is.
             self._is_late = True
