@@ -59,8 +59,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     new_secrets: bool
     max_body: int
     max_in_flight: int
+    header_timeout: float
     body_timeout: float
     answer_timeout: float
+    drain: float
     shutdown_timeout: int
     window: float
     scrape_interval: float

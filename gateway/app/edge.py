@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import os
 import time
-from uuid import uuid4
+from collections.abc import Awaitable, Callable
 
 from litestar.types import HTTPScope, Receive
 from msgspec import Struct
 
 from gateway.app import http
-from gateway.app.http import Body, Budget, Refused
+from gateway.app.deliveries_log import DeliveriesLog
+from gateway.app.http import Body, Budget, Disconnected, Refused
 from gateway.authentication import Authentication, nobody
 from gateway.delivery import Delivery
 from gateway.journal.entry import JournalUnavailable, Overloaded
@@ -17,6 +19,8 @@ from gateway.pipeline import Answer, Pipeline
 from gateway.source import Source
 
 log = logging.getLogger("gateway")
+
+_NO_COMMIT = "the journal cannot commit now"
 
 
 class Limits(Struct, frozen=True):
@@ -37,6 +41,7 @@ class Edge:
         self._budget = Budget(limits.in_flight)
         self._nobody = nobody()
         self._last_receipt = 0.0
+        self._log = DeliveriesLog()
 
     def body(self, scope: HTTPScope, receive: Receive, limit: int) -> Body:
         deadline = self.limits.body_timeout
@@ -46,8 +51,18 @@ class Edge:
         """That of a source; for an unknown one another that no request passes, at the same cost."""
         return source.authentication if source else self._nobody
 
-    async def deliver(self, source: Source, scope: HTTPScope, raw: bytes) -> Answer:
-        """Sends an authentic body down the pipeline. Raises Refused where it cannot be kept."""
+    async def deliver(
+        self,
+        source: Source,
+        scope: HTTPScope,
+        raw: bytes,
+        refuse: Callable[[Refused], Awaitable[None]],
+    ) -> Answer:
+        """Sends an authentic body down the pipeline. Raises Refused where it cannot be kept.
+
+        Where that takes too long, `refuse` answers, and this waits on, so that what the journal has not
+        let go of stays in the budget; then Disconnected is raised.
+        """
         started = time.perf_counter()
         delivery = Delivery(
             source=source.plan.source,
@@ -56,20 +71,26 @@ class Edge:
             body=raw,
             received_at=self._receipt(),
         )
+        late = _Late(source.plan.source, refuse)
+        timer = asyncio.get_running_loop().call_later(self.limits.answer_timeout, late)
         try:
-            async with asyncio.timeout(self.limits.answer_timeout):
-                answer = await self.pipeline.receive(source, delivery, uuid4().hex)
+            answer = await self.pipeline.receive(source, delivery, os.urandom(16).hex())
         except Overloaded as error:
-            raise http.unavailable("overloaded", "too many deliveries at once") from error
-        except (JournalUnavailable, TimeoutError) as error:
-            log.error(  # noqa: TRY400  # Trouble of the operator's, not a bug: no traceback.
-                "nothing was kept of a delivery from %s: %s", source.plan.source, error
-            )
-            raise http.unavailable("journal", "the journal cannot commit now") from error
+            raise late.refusal("overloaded", "too many deliveries at once") from error
+        except JournalUnavailable as error:
+            _nothing_kept(source.plan.source, str(error))
+            raise late.refusal("journal", _NO_COMMIT) from error
+        except asyncio.CancelledError:
+            # The server cancels what is unfinished when the time to shut down in order is over.
+            raise late.refusal("stopping", "the gateway stops", close=True) from None
+        finally:
+            timer.cancel()
         self.pipeline.telemetry.tally.delivery(
             answer.source, answer.verdict, time.perf_counter() - started
         )
-        _log(answer)
+        self._log_answer(answer)
+        if late.task is not None:
+            raise Disconnected
         return answer
 
     def _receipt(self) -> float:
@@ -78,22 +99,40 @@ class Edge:
         self._last_receipt = max(time.time(), self._last_receipt + 1e-6)
         return self._last_receipt
 
+    def _log_answer(self, answer: Answer) -> None:
+        number = len(answer.events)
+        found = f", {number} event{'s' * (number > 1)}" if number else ""
+        line = f"{answer.source} {answer.verdict}{found} (delivery {answer.delivery_id})"
+        if answer.reasons:
+            why = "; ".join(str(reason) for reason in answer.reasons[:3])
+            self._log.line("WARNING", f"{line}: {why}")
+        else:
+            self._log.line("INFO", line)
+
     def count_refusal(self, source: Source | None, refused: Refused) -> None:
         """Counts under the source's name; names that nobody serves share one, to bound their number."""
         self.pipeline.telemetry.tally.refuse(source.plan.source if source else "", refused.reason)
 
 
-def _log(answer: Answer) -> None:
-    number = len(answer.events)
-    found = f", {number} event{'s' * (number > 1)}" if number else ""
-    why = "; ".join(str(reason) for reason in answer.reasons[:3])
-    level = logging.WARNING if answer.reasons else logging.INFO
-    log.log(
-        level,
-        "%s %s%s (delivery %s)%s",
-        answer.source,
-        answer.verdict,
-        found,
-        answer.delivery_id,
-        f": {why}" if why else "",
-    )
+class _Late:
+    """Answers in place of a delivery whose commit takes too long, when it is called."""
+
+    def __init__(self, source: str, refuse: Callable[[Refused], Awaitable[None]]) -> None:
+        self._source = source
+        self._refuse = refuse
+        self.task: asyncio.Future[None] | None = None
+
+    def __call__(self) -> None:
+        _nothing_kept(self._source, "the journal does not answer in time")
+        refused = http.unavailable("journal", _NO_COMMIT)
+        self.task = asyncio.ensure_future(self._refuse(refused))
+
+    def refusal(self, reason: str, detail: str, *, close: bool = False) -> Exception:
+        """What to raise: a refusal, unless it was answered already."""
+        if self.task is not None:
+            return Disconnected()
+        return http.unavailable(reason, detail, close=close)
+
+
+def _nothing_kept(source: str, why: str) -> None:
+    log.error("nothing was kept of a delivery from %s: %s", source, why)

@@ -126,6 +126,13 @@ OPTIONS = (
         help="the bodies of all deliveries that are being taken",
     ),
     Option(
+        flag="--header-timeout",
+        variable="GATEWAY_HEADER_TIMEOUT",
+        default="5",
+        metavar="SECONDS",
+        help="the time that the headers of a request may take to arrive",
+    ),
+    Option(
         flag="--body-timeout",
         variable="GATEWAY_BODY_TIMEOUT",
         default="15",
@@ -138,6 +145,14 @@ OPTIONS = (
         default="8",
         metavar="SECONDS",
         help="the time that a delivery may take to be kept, below every vendor's own",
+    ),
+    Option(
+        flag="--drain",
+        variable="GATEWAY_DRAIN",
+        default="0",
+        metavar="SECONDS",
+        help="how long deliveries are still taken after a SIGTERM, while not ready, so that what sends them "
+        "here can learn to send them elsewhere",
     ),
     Option(
         flag="--shutdown-timeout",
@@ -228,8 +243,10 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
         new_secrets=options.new_secrets,
         max_body=int(number("max_body", 0.001, 1024) * MIB),
         max_in_flight=int(number("max_in_flight", 1, 65_536) * MIB),
+        header_timeout=number("header_timeout", 0.1, 300),
         body_timeout=number("body_timeout", 0.1, 300),
         answer_timeout=number("answer_timeout", 0.1, 300),
+        drain=number("drain", 0, 300),
         shutdown_timeout=int(number("shutdown_timeout", 0, 300)),
         window=window,
         # A series is remembered for as long as the window shows it, so no longer can it be spaced.

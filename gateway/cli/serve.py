@@ -13,9 +13,19 @@ from pathlib import Path
 import uvloop
 
 from gateway.app.edge import Limits
+from gateway.app.guard import Deadlines, Listener
 from gateway.app.internal import internal_app
 from gateway.app.public import public_app
-from gateway.app.server import CannotListen, bind, hold_hangups, serve
+from gateway.app.server import (
+    MAX_CONNECTIONS,
+    CannotListen,
+    Listening,
+    Stopping,
+    bind,
+    connection_limit,
+    hold_hangups,
+    serve,
+)
 from gateway.cli import journal as journals
 from gateway.cli import options as flags
 from gateway.cli import wiring
@@ -118,6 +128,22 @@ async def _serve(
         answer_timeout=settings.answer_timeout,
     )
 
+    deadlines = Deadlines(settings.header_timeout, settings.body_timeout)
+    refused = partial(pipeline.telemetry.tally.refuse, "")
+    internal_routes = internal_app(
+        pipeline,
+        taking.is_set,
+        lambda: reloader.reload("POST /-/reload"),
+        Explainer(lambda: reloader.served, os.environ),
+        settings.max_body,
+    )
+    listening = [
+        Listening(
+            public_app(pipeline, limits), public, Listener(deadlines, connection_limit(), refused)
+        ),
+        Listening(internal_routes, internal, Listener(deadlines, MAX_CONNECTIONS, refused)),
+    ]
+
     def on_ready() -> None:
         taking.set()
         print(_greeting(settings, served.sources), flush=True)
@@ -125,20 +151,8 @@ async def _serve(
 
     async with reloader.running():
         await serve(
-            [
-                (public_app(pipeline, limits), public),
-                (
-                    internal_app(
-                        pipeline,
-                        taking.is_set,
-                        lambda: reloader.reload("POST /-/reload"),
-                        Explainer(lambda: reloader.served, os.environ),
-                        settings.max_body,
-                    ),
-                    internal,
-                ),
-            ],
-            settings.shutdown_timeout,
+            listening,
+            Stopping(settings.drain, settings.shutdown_timeout),
             on_ready=on_ready,
             on_stopping=taking.clear,
             on_hangup=lambda: reloader.reload("SIGHUP"),

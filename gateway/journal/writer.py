@@ -7,6 +7,7 @@ Once a second it looks after the store, and finds out whether one that failed wo
 """
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -187,8 +188,9 @@ class Writer:
         return more
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(callback, *arguments)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits for it.
+                self._loop.call_soon_threadsafe(callback, *arguments)
 
     # Back on the event loop
 
