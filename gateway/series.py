@@ -28,15 +28,23 @@ class Line(NamedTuple):
     openmetrics: str
 
 
+class Rendered(NamedTuple):
+    """Lines as a reader wants them; `checksum` and `length` are those of what was compressed."""
+
+    body: bytes
+    checksum: int = 0
+    length: int = 0
+
+
 class Chunk:
-    """Lines of one metric that stay as they are. `rendered` is what readers made of them, by a format
-    of theirs, kept for the next time."""
+    """Lines of one metric that stay as they are. `rendered` is what readers made of them, by the name
+    of a format of theirs, kept for the next time."""
 
     __slots__ = ("lines", "rendered")
 
     def __init__(self, lines: tuple[Line, ...]) -> None:
         self.lines = lines
-        self.rendered: dict[str, bytes] = {}
+        self.rendered: dict[str, Rendered] = {}
 
 
 class Family(NamedTuple):
