@@ -59,13 +59,16 @@ class Family(NamedTuple):
         return [line for chunk in self.chunks for line in chunk.lines]
 
 
+_Key = tuple[str, str]
+"""A metric and the labels of a series."""
+
+
 class _Due(NamedTuple):
     at: int
     order: int
-    metric: str
+    key: _Key
     app: str
-    labels: str
-    value: str
+    line: Line
 
 
 class Window(NamedTuple):
@@ -86,13 +89,10 @@ class Series:
     def __init__(self, models: Mapping[str, Model], window: Window) -> None:
         self.correlation = Correlation()
         self.overflow = 0
-        self._feeds = {
-            kind: _Feeds(model, {one.name: Labels(model, one) for one in model.metrics})
-            for kind, model in models.items()
-        }
+        self._feeds = {kind: _Feeds(model) for kind, model in models.items()}
         self._window = window
         self._folded = 0
-        self._last: dict[tuple[str, str], int] = {}
+        self._last: dict[_Key, int] = {}
         self._due: list[_Due] = []
         self._ages: list[_Due] = []
         self._ages_of_app: dict[str, deque[_Due]] = {}
@@ -105,7 +105,7 @@ class Series:
             metric.name: metric.help for model in models.values() for metric in model.metrics
         }
         self._never_shown = 0
-        self._passed: list[tuple[int, tuple[str, str]]] = []
+        self._passed: list[tuple[int, _Key]] = []
 
     def skip_before(self, now: int) -> None:
         """Promises that no scrape comes before this time (epoch milliseconds). Samples that have left
@@ -117,7 +117,7 @@ class Series:
         at = received_at
         for shown, is_echo, _ in self.correlation.fold(event, received_at / 1000):
             feeds = self._feeds.get(shown.kind)
-            metric = feeds.model.metric_of(shown) if feeds else None
+            metric = feeds.metric_of(shown) if feeds else None
             if feeds is None or metric is None:
                 continue
             labels = feeds.labels[metric.name]
@@ -160,11 +160,11 @@ class Series:
             heapq.heappush(self._passed, (at, key))
         return at
 
-    def _schedule(self, key: tuple[str, str], metric: Metric, event: Event, at: int) -> None:
+    def _schedule(self, key: _Key, metric: Metric, event: Event, at: int) -> None:
         self._last[key] = at
         self._folded += 1
-        value = written(event.number(metric.value))
-        heapq.heappush(self._due, _Due(at, self._folded, key[0], event.text("app"), key[1], value))
+        line = _line(key, written(event.number(metric.value)), at)
+        heapq.heappush(self._due, _Due(at, self._folded, key, event.text("app"), line))
 
     def advance(self, now: int) -> None:
         """Brings the window to this time (epoch milliseconds)."""
@@ -174,17 +174,18 @@ class Series:
             if due.at > oldest:
                 self._enter(due)
             else:
-                self._forget((due.metric, due.labels), due.at)
+                self._forget(due.key, due.at)
         while self._ages and self._ages[0].at <= oldest:
             due = heapq.heappop(self._ages)
             self._leave(due)
-            self._forget((due.metric, due.labels), due.at)
+            self._forget(due.key, due.at)
         while self._passed and self._passed[0][0] <= oldest:
             at, key = heapq.heappop(self._passed)
             self._forget(key, at)
 
     def _enter(self, due: _Due) -> None:
-        if self._shown[due.metric].put(due.labels, _line(due)):
+        metric, labels = due.key
+        if self._shown[metric].put(labels, due.line):
             self._size += 1
             self._sizes[due.app] += 1
         heapq.heappush(self._ages, due)
@@ -197,13 +198,14 @@ class Series:
         while self._size > self._window.series:
             due = heapq.heappop(self._ages)
             self.overflow += self._leave(due)
-            self._forget((due.metric, due.labels), due.at)
+            self._forget(due.key, due.at)
 
     def _leave(self, due: _Due) -> bool:
         """Takes a sample out of the window; whether it was still the one that its series shows."""
         is_shown = self._is_shown(due)
         if is_shown:
-            self._shown[due.metric].take(due.labels)
+            metric, labels = due.key
+            self._shown[metric].take(labels)
             self._size -= 1
             self._sizes[due.app] -= 1
         of_app = self._ages_of_app.get(due.app)
@@ -214,10 +216,10 @@ class Series:
         return is_shown
 
     def _is_shown(self, due: _Due) -> bool:
-        line = self._shown[due.metric].get(due.labels)
-        return line is not None and line.at == due.at
+        metric, labels = due.key
+        return self._shown[metric].get(labels) is due.line
 
-    def _forget(self, key: tuple[str, str], at: int) -> None:
+    def _forget(self, key: _Key, at: int) -> None:
         # A series that left the window has no bearing on the times of later samples.
         if self._last.get(key) == at:
             del self._last[key]
@@ -290,9 +292,9 @@ class _Box:
         return self.chunk
 
 
-def _line(due: _Due) -> Line:
-    at = due.at
-    sample = f"{due.metric}{{{due.labels}}} {due.value}"
+def _line(key: _Key, value: str, at: int) -> Line:
+    metric, labels = key
+    sample = f"{metric}{{{labels}}} {value}"
     return Line(at, f"{sample} {at}\n", f"{sample} {at // 1000}.{at % 1000:03}\n")
 
 
@@ -322,9 +324,18 @@ class Labels:
         return text
 
 
-class _Feeds(NamedTuple):
-    model: Model
-    labels: dict[str, Labels]
+class _Feeds:
+    """The metrics of a kind."""
+
+    def __init__(self, model: Model) -> None:
+        self.labels = {metric.name: Labels(model, metric) for metric in model.metrics}
+        self._model = model
+        # Most kinds feed one metric, whatever the event.
+        always = model.metrics and not model.metrics[0].when
+        self._always = model.metrics[0] if always else None
+
+    def metric_of(self, event: Event) -> Metric | None:
+        return self._always or self._model.metric_of(event)
 
 
 def label_pairs(labels: Mapping[str, str]) -> Iterator[str]:

@@ -148,7 +148,10 @@ class Correlation:
     def _news(self, app: str, names: list[int], shown: list[Shown]) -> None:
         """What is to be shown because something new is known of these names."""
         lineage = self._lineage
-        concerned = {one: None for name in names for one in lineage.led_by(name)}
+        if len(names) == 1 and lineage.leads_nothing(names[0]):
+            concerned = dict.fromkeys(names)
+        else:
+            concerned = {one: None for name in names for one in lineage.led_by(name)}
         self._make_room(max(concerned))
         for name in concerned:
             # A commit is shown for every image; for what else it is called only where a deployment
@@ -177,7 +180,10 @@ class Correlation:
         # One commit per carrier for ever, with the labels that it was first shown with, whatever more
         # is learned of it: a second one would be a duplicate on one side of the join, and Prometheus
         # then gives up the whole rule, for every app.
-        first = self._first_carried(lineage.twin(name), commit)
+        if self._carried[name] == commit.called:
+            first = _Carried(commit.called, commit.called, lineage.first_details(commit.called))
+        else:
+            first = self._first_carried(lineage.twin(name), commit)
         text = lineage.text(first.called)
         if commit.called == first.called or lineage.text(commit.called).startswith(text):
             fields: dict[str, FieldValue] = {

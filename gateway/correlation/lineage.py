@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from gateway.correlation.packing import (
+    SHA,
     Keys,
     Texts,
     packed_text,
@@ -51,6 +52,8 @@ _COLUMNS = frozenset(("app", "commit", "timestamp", "image_sha"))
 _APP_BYTES = 4
 _HEAD = 1 + _APP_BYTES
 _FORMS = 4
+_WHOLE_COMMIT = _COMMIT * _FORMS + SHA
+_BEGIN = 3
 
 
 class Commit(NamedTuple):
@@ -69,7 +72,9 @@ class Lineage:
         self._apps = Texts()
         self._keys = Keys(_place)
         self._has_short = False
-        # Columns, by the number of the name. Links: the first one, and the others apart.
+        # Columns, by the number of the name.
+        self._kinds = bytearray(1)
+        # Links: the first one, and the others apart.
         self._below = array("I", (0,))
         self._above = array("I", (0,))
         self._more_below: dict[int, list[int]] = {}
@@ -81,8 +86,10 @@ class Lineage:
         # Details that a later telling added to.
         self._details_now: dict[int, int] = {}
         self._known_details = _Details()
-        # Names of two kinds with one text, by the first of them.
+        # Names of two kinds with one text, by the first of them; they may be where the first bytes of
+        # keys differ by the kind alone.
         self._twins: dict[int, int] = {}
+        self._heads: set[int] = set()
 
     def name(self, app: str, kind: int, text: str) -> int:
         """The number of a name, which is known from now on: a commit's is compared with shorter and
@@ -93,13 +100,15 @@ class Lineage:
         number = self._keys.find(key)
         if number:
             return number
-        twin = 0
-        for other in range(len(_NAMES)):
-            if other != kind:
-                twin = twin or self._keys.find(bytes((other * _FORMS + form,)) + rest)
         number = self._keys.add(key)
-        if twin:
-            self._twins[number] = self.twin(twin)
+        self._heads.add(key[0])
+        for other in range(len(_NAMES)):
+            head = other * _FORMS + form
+            if other != kind and head in self._heads:
+                twin = self._keys.find(bytes((head,)) + rest)
+                if twin:
+                    self._twins[number] = self.twin(twin)
+        self._kinds.append(kind)
         if kind == _COMMIT and len(text) < WHOLE:
             self._has_short = True
         for column in (self._below, self._above, self._details, self._digest):
@@ -114,7 +123,7 @@ class Lineage:
         return [self.name(app, kind, text) for kind, field in _NAMES if (text := event.text(field))]
 
     def kind(self, name: int) -> int:
-        return self._keys.first_byte(name) // _FORMS
+        return self._kinds[name]
 
     def text(self, name: int) -> str:
         key = self._keys[name]
@@ -211,6 +220,13 @@ class Lineage:
 
     def commit_of(self, name: int) -> Commit | None:
         """The commit that a name stands for; None where none is known, or more than one."""
+        if not self._has_short:
+            # Most names lead straight down to one commit.
+            bottom = name
+            while (below := self._below[bottom]) and bottom not in self._more_below:
+                bottom = below
+            if not below:
+                return Commit(bottom, bottom) if self._time[bottom] else None
         found = self._bottom(name)
         if not found:
             return None
@@ -233,7 +249,7 @@ class Lineage:
             if one in seen:
                 continue
             seen.add(one)
-            if self.kind(one) == _COMMIT:
+            if self._kinds[one] == _COMMIT:
                 found += [
                     alike for alike in self._alike(one) if self._time[alike] and alike not in found
                 ]
@@ -250,7 +266,7 @@ class Lineage:
         begin = text[:SHORT]
         short: list[int] = []
         whole: list[int] = []
-        for number in sorted(self._keys.at_place(_place_of(head, begin))):
+        for number in sorted(self._keys.at_place(_place_of(head, text))):
             key = self._keys[number]
             if key[0] // _FORMS != _COMMIT or key[1:_HEAD] != head:
                 continue
@@ -259,11 +275,12 @@ class Lineage:
                 (whole if len(other) >= WHOLE else short).append(number)
         return [commit, *short] if len(text) >= WHOLE else [*short, *whole]
 
+    def leads_nothing(self, name: int) -> bool:
+        """Whether it is certain that no other name leads to this one."""
+        return not self._above[name] and not self._has_short
+
     def led_by(self, name: int) -> Iterator[int]:
         """This name and all that lead to it: those that something new about it concerns."""
-        if not self._above[name] and not (self._has_short and self.kind(name) == _COMMIT):
-            yield name
-            return
         seen: set[int] = set()
         waiting = [name]
         while waiting:
@@ -275,7 +292,7 @@ class Lineage:
             if self._above[one]:
                 waiting.append(self._above[one])
                 waiting += self._more_above.get(one, ())
-            if self.kind(one) == _COMMIT:
+            if self._kinds[one] == _COMMIT:
                 waiting += self._alike(one)
 
     def _is_same_commit(self, one: int, other: int) -> bool:
@@ -286,14 +303,21 @@ class Lineage:
 
 
 def _place(key: bytes) -> int:
-    """Commits that begin alike stand in one place."""
-    if key[0] // _FORMS != _COMMIT:
+    """Commits that begin alike stand in one place: those with the same first three bytes of the SHA."""
+    if key[0] == _WHOLE_COMMIT:
+        return hash(key[1 : _HEAD + _BEGIN])
+    if key[0] >= _FORMS:
         return hash(key)
-    return _place_of(key[1:_HEAD], unpacked_text(key[0] % _FORMS, key[_HEAD:])[:SHORT])
+    return _place_of(key[1:_HEAD], unpacked_text(key[0], key[_HEAD:]))
 
 
-def _place_of(app: bytes, begin: str) -> int:
-    return hash((app, begin))
+def _place_of(app: bytes, commit: str) -> int:
+    begin = commit[: 2 * _BEGIN]
+    try:
+        raw = bytes.fromhex(begin)
+    except ValueError:
+        raw = b""
+    return hash(app + (raw if raw.hex() == begin else begin.encode("utf-8", "surrogatepass")))
 
 
 _Detail = tuple[str, FieldValue, type]

@@ -31,10 +31,6 @@ class Keys:
     def __getitem__(self, number: int) -> bytes:
         return bytes(self._bytes[self._ends[number - 1] : self._ends[number]])
 
-    def first_byte(self, number: int) -> int:
-        """The key's first byte; the key must not be empty."""
-        return self._bytes[self._ends[number - 1]]
-
     def find(self, key: bytes) -> int:
         """The number of a key, 0 where it is unknown."""
         place = self._place(key)
@@ -104,6 +100,12 @@ class Texts:
         return found
 
 
+_PLAIN, SHA, _DIGEST = range(3)
+"""Forms of texts."""
+_ALGORITHM = "sha256:"
+_HEXADECIMAL = {40: SHA, 64: SHA, len(_ALGORITHM) + 64: _DIGEST}
+
+
 def packed_text(text: str) -> tuple[int, bytes]:
     """A text as a form and bytes: a whole SHA or digest takes half of its digits."""
     if len(text) in _HEXADECIMAL:
@@ -124,11 +126,6 @@ def unpacked_text(form: int, raw: bytes) -> str:
     if form == _PLAIN:
         return raw.decode("utf-8", "surrogatepass")
     return _ALGORITHM + raw.hex() if form == _DIGEST else raw.hex()
-
-
-_ALGORITHM = "sha256:"
-_PLAIN, _SHA, _DIGEST = range(3)
-_HEXADECIMAL = {40: _SHA, 64: _SHA, len(_ALGORITHM) + 64: _DIGEST}
 
 
 def packed_time(at: float) -> float:
