@@ -6,7 +6,6 @@ gives, the same on both sides. So what a deployment is called never depends on w
 every order of arrival gives the same series. Pure: no clock and no I/O.
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -26,6 +25,9 @@ FUTURE_TOLERANCE = 24 * 60 * 60
 """Seconds by which an event may lie after its receipt; a later one is a clock or unit mistake."""
 
 _DIGEST = int(Kind.DIGEST)
+_DEMANDED, _CARRIES_PLAINLY = 1, 2
+"""Marks of a name: that a deployment was called so; that it carries the commit which it leads straight
+down to, with the details of that one's first telling."""
 
 
 class Suspicion(StrEnum):
@@ -70,10 +72,8 @@ class Correlation:
         self._lineage = Lineage()
         self._namespaces = Texts()
         self._suspect: Counter[Suspicion] = Counter()
-        # By the number of the name: the commit that it carries, where nothing about it is special,
-        # and whether a deployment was called so.
-        self._carried = array("I")
-        self._demanded = bytearray()
+        # By the number of the name.
+        self._marks = bytearray()
         self._specially_carried: dict[int, _Carried] = {}
         self._early: dict[int, int] = {}
         self._waiting: dict[int, list[Deployed]] = {}
@@ -156,7 +156,7 @@ class Correlation:
         for name in concerned:
             # A commit is shown for every image; for what else it is called only where a deployment
             # calls it so, which is what it has to join to.
-            if self._demanded[name] or lineage.kind(name) <= _DIGEST:
+            if self._marks[name] & _DEMANDED or lineage.kind(name) <= _DIGEST:
                 self._carry(app, name, shown)
         if self._waiting:
             for name in concerned:
@@ -164,10 +164,9 @@ class Correlation:
                     self._join(app, name, shown)
 
     def _make_room(self, name: int) -> None:
-        missing = name + 1 - len(self._demanded)
+        missing = name + 1 - len(self._marks)
         if missing > 0:
-            self._demanded += bytes(missing)
-            self._carried.frombytes(bytes(missing * self._carried.itemsize))
+            self._marks += bytes(missing)
 
     def _carry(
         self, app: str, name: int, shown: list[Shown], deployed_at: float | None = None
@@ -180,10 +179,7 @@ class Correlation:
         # One commit per carrier for ever, with the labels that it was first shown with, whatever more
         # is learned of it: a second one would be a duplicate on one side of the join, and Prometheus
         # then gives up the whole rule, for every app.
-        if self._carried[name] == commit.called:
-            first = _Carried(commit.called, commit.called, lineage.first_details(commit.called))
-        else:
-            first = self._first_carried(lineage.twin(name), commit)
+        first = self._first_carried(lineage.twin(name), commit)
         text = lineage.text(first.called)
         if commit.called == first.called or lineage.text(commit.called).startswith(text):
             fields: dict[str, FieldValue] = {
@@ -199,15 +195,18 @@ class Correlation:
         return commit
 
     def _first_carried(self, name: int, commit: Commit) -> _Carried:
-        called = self._carried[name]
-        if called:
-            return _Carried(called, called, self._lineage.first_details(called))
+        lineage = self._lineage
+        if self._marks[name] & _CARRIES_PLAINLY:
+            called = lineage.straight_down(name)
+            return _Carried(called, called, lineage.first_details(called))
         first = self._specially_carried.get(name)
         if first is not None:
             return first
-        first = _Carried(commit.called, commit.told, self._lineage.details(commit.told))
-        if first.called == first.told and self._lineage.has_first_details(first.told):
-            self._carried[name] = first.called
+        called, told = commit
+        is_plain = called == told == lineage.straight_down(name)
+        first = _Carried(called, told, lineage.details(told))
+        if is_plain and lineage.has_first_details(told):
+            self._marks[name] |= _CARRIES_PLAINLY
         else:
             self._specially_carried[name] = first
         return first
@@ -219,7 +218,7 @@ class Correlation:
         names = self._lineage.names(event)
         name = names[0]
         self._make_room(max(names))
-        self._demanded[name] = 1
+        self._marks[name] |= _DEMANDED
         deployed = Deployed(event.number("timestamp"), name, self._namespaces.number(text))
         failures = self._failures_of(app)
         shown: list[Shown] = []

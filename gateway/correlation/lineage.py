@@ -74,12 +74,13 @@ class Lineage:
         self._has_short = False
         # Columns, by the number of the name.
         self._kinds = bytearray(1)
-        # Links: the first one, and the others apart.
+        # Links: the first one, and the others apart. Nothing is below a commit; what has been told of
+        # one stands there.
         self._below = array("I", (0,))
         self._above = array("I", (0,))
         self._more_below: dict[int, list[int]] = {}
         self._more_above: dict[int, list[int]] = {}
-        # Of commits: their earliest time, details and digest as they were first told.
+        # Of commits that have been told of: their earliest time, details and digest as they were first told.
         self._time = array("d", (0.0,))
         self._details = array("I", (0,))
         self._digest = array("I", (0,))
@@ -111,9 +112,8 @@ class Lineage:
         self._kinds.append(kind)
         if kind == _COMMIT and len(text) < WHOLE:
             self._has_short = True
-        for column in (self._below, self._above, self._details, self._digest):
-            column.append(0)
-        self._time.append(0.0)
+        self._below.append(0)
+        self._above.append(0)
         return number
 
     def names(self, event: Event) -> list[int]:
@@ -135,14 +135,15 @@ class Lineage:
 
     def time(self, commit: int) -> float:
         """When a commit was made, in epoch seconds; 0 where it has not been told of."""
-        return unpacked_time(self._time[commit])
+        return unpacked_time(self._time[self._below[commit]])
 
     def details(self, commit: int) -> int:
         """What else was told of a commit, as a number: with all that either telling knows."""
-        return self._details_now.get(commit, self._details[commit])
+        return self._details_now.get(commit, self._details[self._below[commit]])
 
     def first_details(self, commit: int) -> int:
-        return self._details[commit]
+        """The same of its first telling alone."""
+        return self._details[self._below[commit]]
 
     def has_first_details(self, commit: int) -> bool:
         """Whether no later telling added to them."""
@@ -159,19 +160,24 @@ class Lineage:
         text = commit.text("commit")
         number = self.name(app, _COMMIT, text)
         at = commit.number("timestamp")
-        known = self._time[number]
-        if not known or at < unpacked_time(known):
-            self._time[number] = packed_time(at)
+        known = place = self._below[number]
+        if not place:
+            place = self._below[number] = len(self._time)
+            self._time.append(packed_time(at))
+            self._details.append(0)
+            self._digest.append(0)
+        elif at < unpacked_time(self._time[place]):
+            self._time[place] = packed_time(at)
         if len(fields) > 3:
             digest = commit.text("image_sha")
-            if digest and not self._digest[number]:
-                self._digest[number] = self.name(app, _DIGEST, digest)
+            if digest and not self._digest[place]:
+                self._digest[place] = self.name(app, _DIGEST, digest)
             told = {name: value for name, value in fields.items() if name not in _COLUMNS}
             if told:
                 self._learn_details(number, told, text, is_first=not known)
         names = [number]
-        if self._digest[number]:
-            names.insert(0, self._digest[number])
+        if self._digest[place]:
+            names.insert(0, self._digest[place])
         details = self.details(number)
         if details and self._known_details.has_names(details):
             own = self._known_details.fields(details, text)
@@ -186,7 +192,7 @@ class Lineage:
         self, number: int, told: dict[str, FieldValue], text: str, *, is_first: bool
     ) -> None:
         if is_first:
-            self._details[number] = self._known_details.number(told, text)
+            self._details[self._below[number]] = self._known_details.number(told, text)
             return
         known = self.details(number)
         own = self._known_details.fields(known, text) if known else {}
@@ -222,11 +228,13 @@ class Lineage:
         """The commit that a name stands for; None where none is known, or more than one."""
         if not self._has_short:
             # Most names lead straight down to one commit.
-            bottom = name
-            while (below := self._below[bottom]) and bottom not in self._more_below:
-                bottom = below
-            if not below:
-                return Commit(bottom, bottom) if self._time[bottom] else None
+            kinds, bottom = self._kinds, name
+            while kinds[bottom] and bottom not in self._more_below:
+                bottom = self._below[bottom]
+                if not bottom:
+                    return None
+            if not kinds[bottom]:
+                return Commit(bottom, bottom) if self._below[bottom] else None
         found = self._bottom(name)
         if not found:
             return None
@@ -238,6 +246,15 @@ class Lineage:
             return None
         # Told short by one and whole by another it is one commit, which goes by its whole name.
         return Commit(called, min(texts, key=self.time))
+
+    def straight_down(self, name: int) -> int:
+        """The commit that a name leads to by what was told first, 0 where it leads to none yet. Once
+        there is one it stays."""
+        while self._kinds[name]:
+            name = self._below[name]
+            if not name:
+                break
+        return name
 
     def _bottom(self, name: int) -> list[int]:
         """The commits that have been told of and that a name leads to, each once."""
@@ -251,7 +268,7 @@ class Lineage:
             seen.add(one)
             if self._kinds[one] == _COMMIT:
                 found += [
-                    alike for alike in self._alike(one) if self._time[alike] and alike not in found
+                    alike for alike in self._alike(one) if self._below[alike] and alike not in found
                 ]
             elif self._below[one]:
                 waiting += reversed(self._more_below.get(one, ()))
