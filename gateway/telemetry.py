@@ -56,7 +56,8 @@ def _family(
     counts: Iterable[tuple[tuple[str, ...], int]],
 ) -> Metric:
     family = CounterMetricFamily(name, documentation, labels=labels)
-    for values, count in counts:
+    # Counting goes on meanwhile, in another thread.
+    for values, count in list(counts):
         family.add_metric(values, count)
     return family
 
