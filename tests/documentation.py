@@ -27,6 +27,8 @@ from gateway.fieldtype import FieldError, FieldType
 from gateway.mapping import document, functions, grammar, library, shape
 from gateway.mapping.compiler import CompiledMapping, compile_files
 from gateway.telemetry import Telemetry
+from tests.benchmarks import report
+from tests.benchmarks.report import Results
 from tests.harness import ROOT
 
 DOCS = ROOT / "docs"
@@ -92,6 +94,14 @@ def prose(text: str) -> str:
 def generated(text: str) -> str:
     """A page with its generated parts as they must be."""
     return _GENERATED.sub(lambda match: f"{match[1]}{part(match[2])}\n{match[3]}", text)
+
+
+def replaced(text: str, name: str, made: str) -> str | None:
+    """A page with the generated part of this name as it is given; None where it has no such part."""
+    found = [match for match in _GENERATED.finditer(text) if match[2] == name]
+    for match in found:
+        text = text.replace(match[0], f"{match[1]}{made}\n{match[3]}")
+    return text if found else None
 
 
 def part(name: str) -> str:
@@ -576,6 +586,30 @@ def _alerts() -> str:
     return table(("alert", "severity", "where", "for", "what to do"), rows)
 
 
+# Benchmarks
+
+
+BENCHMARKS = DOCS / "explanation" / "performance.json"
+
+
+def _benchmarks() -> str:
+    return benchmark_tables(report.load(BENCHMARKS))
+
+
+def benchmark_tables(results: Results) -> str:
+    """A table of each benchmark, with when and where it was measured."""
+    return "\n\n".join(
+        "\n\n".join(
+            (
+                f"### {result.title}",
+                f"Measured on {result.measured_on}: {result.machine}; {result.versions}.",
+                table(report.COLUMNS, [row.cells() for row in result.rows]),
+            )
+        )
+        for _, result in sorted(results.items())
+    )
+
+
 # Modules
 
 
@@ -612,4 +646,5 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "recorded-rules": _recorded_rules,
     "alerts": _alerts,
     "modules": _modules,
+    "benchmarks": _benchmarks,
 }

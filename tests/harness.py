@@ -149,7 +149,11 @@ def hub_signature(body: bytes, secret: str) -> str:
 
 
 class Gateway:
-    """A gateway process: `gateway serve` with a journal, secrets and ports of its own."""
+    """A gateway process: `gateway serve` with a journal, secrets and ports of its own. A start may take
+    `patience` seconds, and is looked at `every` so many."""
+
+    patience: float = 15
+    every: float = 0.1
 
     def __init__(
         self,
@@ -200,7 +204,7 @@ class Gateway:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        eventually(self._ready)
+        eventually(self._ready, self.patience, self.every)
         return self
 
     def _ready(self) -> bool:
