@@ -7,6 +7,7 @@ shown on. The journal's order has places, so that each event is folded once, who
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -66,7 +67,8 @@ class View:
 
 
 class Shown:
-    """The view of now, on the event loop. `begin` folds what the journal holds."""
+    """The view of now, on the event loop. `begin` folds what the journal holds. No scrape is of a time
+    before that which `clock` tells, in epoch seconds."""
 
     def __init__(
         self,
@@ -74,8 +76,10 @@ class Shown:
         history: History,
         models: Mapping[str, Model],
         apps: Apps = NO_TABLE,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.is_complete = False
+        self._clock = clock
         self._new_series = new_series
         self._history = history
         self._models = models
@@ -147,6 +151,7 @@ class Shown:
     async def _folded(self, models: Mapping[str, Model], apps: Apps) -> View:
         """A new view of all that was told by the time it is returned."""
         view = self._empty(models, apps)
+        view.series.skip_before(round(self._clock() * 1000))
         abandoned = threading.Event()
         try:
             while await asyncio.to_thread(self._fold_more, view, abandoned.is_set) > FEW:

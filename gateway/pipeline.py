@@ -10,6 +10,7 @@ does a reload of other models or of another table of apps, which does the same w
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -95,11 +96,12 @@ class Pipeline:
         journal: Journal,
         telemetry: Telemetry,
         apps: Apps = NO_TABLE,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.sources = sources
         self.journal = journal
         self.telemetry = telemetry
-        self.shown = Shown(new_series, journal, models, apps)
+        self.shown = Shown(new_series, journal, models, apps, clock)
         telemetry.apps(apps.teams)
         journal.follow(self.shown.tell)
 
