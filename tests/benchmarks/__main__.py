@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
     results: Results = {}
     for name in options.names or known:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        results[name] = report.result(title(known[name]), known[name].rows(asked))
+        module = known[name]
+        programs = getattr(module, "PROGRAMS", {})
+        results[name] = report.result(title(module), module.rows(asked), programs)
         # After each, so that a run that is stopped loses nothing.
         if options.json:
             results = {**report.load(options.json), name: results[name]}

@@ -51,14 +51,14 @@ Start = Callable[[Path], AbstractContextManager[Server]]
 
 
 class Measured(Struct, frozen=True):
-    """What a server did under load; `cpu` are its own microseconds of a request."""
+    """What a server did under load; `cpu` are its own microseconds of a request, `p99` seconds."""
 
     per_second: float
     cpu: float
     p99: float
 
     def __str__(self) -> str:
-        return f"{self.per_second:,.0f}/s, {self.cpu:.0f} CPU µs"
+        return f"{self.per_second:,.0f}/s ({self.cpu:.0f} CPU µs, p99 {1e3 * self.p99:.0f} ms)"
 
 
 class Lacking(Struct, frozen=True):

@@ -2,11 +2,15 @@
 
 import os
 import platform
+import re
+import shutil
 import sqlite3
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -103,12 +107,16 @@ def save(path: Path, results: Results) -> None:
     path.write_bytes(text + b"\n")
 
 
-def result(title: str, rows: Iterable[Row]) -> Result:
+def result(
+    title: str, rows: Iterable[Row], programs: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Result:
+    """What was found now. `programs` are those that took part, each with the command that tells its
+    version."""
     return Result(
         title=title,
         measured_on=date.today().isoformat(),  # noqa: DTZ011  # The reader's calendar.
         machine=machine(),
-        versions=versions(),
+        versions=versions(programs),
         rows=list(rows),
     )
 
@@ -122,15 +130,26 @@ def machine() -> str:
     return f"{names[0] if names else platform.machine()}, {cores} core{'s' * (cores > 1)}"
 
 
-def versions() -> str:
+def versions(programs: Mapping[str, Sequence[str]]) -> str:
+    """Of Python, the packages that matter, and the programs that are there."""
     packages = ("uvicorn", "uvloop", "httptools", "msgspec", "jmespath", "prometheus-client")
-    return ", ".join(
-        [
-            f"Python {platform.python_version()}",
-            f"SQLite {sqlite3.sqlite_version}",
-            *(f"{name} {version(name)}" for name in packages),
-        ]
-    )
+    found = {
+        "Python": platform.python_version(),
+        "SQLite": sqlite3.sqlite_version,
+        **{name: version(name) for name in packages},
+        **{name: _version(command) for name, command in programs.items()},
+    }
+    return ", ".join(f"{name} {number}" for name, number in found.items() if number)
+
+
+def _version(command: Sequence[str]) -> str:
+    """The first version in what a command says; nothing where there is no such command."""
+    if shutil.which(command[0]) is None:
+        return ""
+    # Some end with 1 after they have told it.
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    match = re.search(r"\d+(\.\d+)+", run.stdout + run.stderr)
+    return match[0] if match else ""
 
 
 def _rounded(number: float) -> str:

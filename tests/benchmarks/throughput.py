@@ -7,6 +7,13 @@ from tests.benchmarks import contenders
 from tests.benchmarks.load import Lacking, Measured, Start, alternate
 from tests.benchmarks.report import Bar, Options, Row
 
+PROGRAMS = {
+    "wrk": ("wrk", "-v"),
+    "webhook": ("webhook", "-version"),
+    "pushgateway": ("prometheus-pushgateway", "--version"),
+    "node": ("node", "--version"),
+    "PostgreSQL": ("postgres", "--version"),
+}
 CONNECTIONS = 64
 GATEWAY = "the gateway"
 LIMIT = "bare uvicorn, which reads the body and answers"
@@ -16,7 +23,7 @@ OTHERS: Mapping[str, tuple[Start, Bar | None]] = {
         contenders.webhook,
         Bar(first=2.0, goal=3.0),
     ),
-    "node with `@octokit/webhooks`": (contenders.octokit, Bar(first=1.0, goal=1.3)),
+    f"node with `{contenders.OCTOKIT}`": (contenders.octokit, Bar(first=1.0, goal=1.3)),
     "`prometheus-pushgateway`, one series a push": (contenders.pushgateway, None),
 }
 
