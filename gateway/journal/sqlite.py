@@ -143,7 +143,7 @@ class SqliteStore:
         self._file = SqliteFile(path, vfs)
         self._path = path
         self._retention = retention
-        self._lock = lock or Lock.take(path)
+        self.lock = lock or Lock.take(path)
         self._turn = _Turn(path) if workers else None
         self._damaged: set[int] = set()
         self._is_suspect = False
@@ -154,7 +154,7 @@ class SqliteStore:
             self._identity = _identity(path)
             self.missing = self._missing()
         except BaseException:
-            self._lock.release()
+            self.lock.release()
             raise
 
     @property
@@ -165,7 +165,7 @@ class SqliteStore:
         """How many deliveries were acknowledged that the file does not have."""
         with self._file.reader() as query:
             (head,) = query("SELECT deliveries FROM head", ())
-        return max(0, self._lock.acknowledged() - int(head[0]))
+        return max(0, self.lock.acknowledged() - int(head[0]))
 
     def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
         with self._in_turn(), self._working() as connection:
@@ -176,7 +176,7 @@ class SqliteStore:
                 return judged.results
             _write(connection, judged)
             connection.execute("COMMIT")
-            self._lock.acknowledge(judged.head.deliveries)
+            self.lock.acknowledge(judged.head.deliveries)
         self._written += len(judged.deliveries)
         return judged.results
 
@@ -294,7 +294,7 @@ class SqliteStore:
             _close(self._connection)
         if self._turn is not None:
             self._turn.close()
-        self._lock.release()
+        self.lock.release()
 
 
 def _judged(connection: apsw.Connection, batch: Sequence[Candidate]) -> Judged:
