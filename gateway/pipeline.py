@@ -66,6 +66,11 @@ class Journal(History, Protocol):
         ...
 
     @property
+    def missing(self) -> int:
+        """How many deliveries were acknowledged before the start that are not there."""
+        ...
+
+    @property
     def damaged(self) -> int:
         """How many events were found that are not what was written, and are left out."""
         ...

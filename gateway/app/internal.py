@@ -177,6 +177,7 @@ def _observe(pipeline: Pipeline, telemetry: Telemetry) -> None:
         waiting=pipeline.waiting,
         healthy=journal.healthy,
         damaged=journal.damaged,
+        missing=journal.missing,
         is_folded=pipeline.shown.is_complete,
     )
     correlation = series.correlation
