@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -145,6 +146,9 @@ async def serve(
             break
         await asyncio.sleep(0.01)
     else:
+        # What was compiled stays for good; the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         hooks.on_ready()
     await _first_of(signals.first, *running)
     hooks.on_stopping(signal.SIGTERM if signals.is_patient else signal.SIGINT)
