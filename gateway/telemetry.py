@@ -26,6 +26,7 @@ class Telemetry:
         self._registry = CollectorRegistry()
         self._sources: set[str] = set()
         self._metrics: set[str] = set()
+        self._waiting_for_replay: set[str] = set()
         self._deliveries = Counter(
             "gateway_deliveries",
             "Authentic deliveries by what became of them",
@@ -40,6 +41,18 @@ class Telemetry:
         )
         self._events = Counter(
             "gateway_events", "Events journalled", ("kind",), registry=self._registry
+        )
+        self._replayed = Counter(
+            "gateway_replayed",
+            "Deliveries that were mapped again, by what they are since",
+            ("source", "outcome"),
+            registry=self._registry,
+        )
+        self._dead_letters = Gauge(
+            "gateway_dead_letters",
+            "Dead letters that wait for a replay, as counted once a minute",
+            ("source",),
+            registry=self._registry,
         )
         self._seconds = Histogram(
             "gateway_delivery_seconds",
@@ -160,6 +173,15 @@ class Telemetry:
 
     def event(self, kind: str) -> None:
         self._events.labels(kind).inc()
+
+    def replayed(self, source: str, outcome: str) -> None:
+        self._replayed.labels(source, outcome).inc()
+
+    def dead_letters(self, counts: Mapping[str, int]) -> None:
+        """The open ones by source. One that has none any more shows 0, until the process ends."""
+        self._waiting_for_replay |= counts.keys()
+        for source in self._waiting_for_replay:
+            self._dead_letters.labels(source).set(counts.get(source, 0))
 
     def journal(self, *, waiting: int, healthy: bool, damaged: int, is_folded: bool) -> None:
         self._waiting.set(waiting)

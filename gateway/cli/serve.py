@@ -15,14 +15,15 @@ import uvloop
 from gateway.app.edge import Limits
 from gateway.app.internal import internal_app
 from gateway.app.public import public_app
+from gateway.app.replayer import Replayer
 from gateway.app.server import CannotListen, bind, hold_hangups, serve
-from gateway.cli import journal as journals
+from gateway.cli import journals, wiring
 from gateway.cli import options as flags
-from gateway.cli import wiring
 from gateway.cli.explaining import Explainer
 from gateway.cli.main import fail, version
 from gateway.cli.reload import Reloader
 from gateway.cli.wiring import Refused, Served, Sources
+from gateway.journal.archive import Archive
 from gateway.journal.entry import JournalError, JournalUnavailable
 from gateway.journal.writer import Writer
 from gateway.pipeline import Pipeline
@@ -106,6 +107,11 @@ async def _serve(
         served.library.compilation.apps,
     )
     reloader = Reloader(settings, os.environ, served, pipeline)
+    replayer = Replayer(
+        pipeline,
+        Archive(journals.database(settings.journal)),
+        lambda: wiring.plans(reloader.served.library.compilation, os.environ),
+    )
     journal.start()
     history = asyncio.create_task(_show_history(pipeline))
     # A short history is shown from the first scrape on.
@@ -123,6 +129,7 @@ async def _serve(
         print(_greeting(settings, served.sources), flush=True)
         log.info("%s", _watched(settings))
 
+    counting = asyncio.create_task(replayer.keep_counting())
     async with reloader.running():
         await serve(
             [
@@ -134,6 +141,7 @@ async def _serve(
                         lambda: reloader.reload("POST /-/reload"),
                         Explainer(lambda: reloader.served, os.environ),
                         settings.max_body,
+                        replayer,
                     ),
                     internal,
                 ),
@@ -143,6 +151,7 @@ async def _serve(
             on_stopping=taking.clear,
             on_hangup=lambda: reloader.reload("SIGHUP"),
         )
+    counting.cancel()
 
 
 async def _show_history(pipeline: Pipeline) -> None:
