@@ -103,7 +103,8 @@ def _lines(kept: Kept, delivery: Delivery) -> list[str]:
     whole = _whole(kept, delivery)
     content = whole.body
     text = content if isinstance(content, str) else _pretty(content)
-    replays = f", replayed {kept.replays} times" if kept.replays else ""
+    times = "once" if kept.replays == 1 else f"{kept.replays} times"
+    replays = f", replayed {times}" if kept.replays else ""
     return [
         f"delivery  {_safe(kept.delivery)}",
         f"source    {kept.source}",

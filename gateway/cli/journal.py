@@ -117,42 +117,52 @@ def _watch(thread: threading.Thread, draft: Path, total: int) -> None:
 # Verify
 
 
+class Verified(Struct, frozen=True):
+    """What verifying found: rows that are not what was written, and what else is wrong, in words."""
+
+    rows: int
+    damaged: list[Damage]
+    faults: list[str]
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.damaged and not self.faults
+
+
 def _verify(options: argparse.Namespace) -> int:
     url, archive = journals.url(options), journals.archive(options)
-    total = sum(journals.reading(archive.size))
-    faults: list[str] = []
-    damages: list[Damage] = []
-    try:
-        if url.path is not None:
-            faults = sqlite.faults(url.path)
-        damages = _damages(archive, total)
-    except JournalError as error:
-        faults.append(str(error))
+    # What cannot even be opened cannot be examined; whatever fails from here on is damage.
+    journals.reading(archive.last)
+    found = _examined(archive, url.path)
     if options.format == "json":
-        document = {"rows": total, "damaged": damages, "faults": faults}
-        print(msgspec.json.encode(document).decode())
-    else:
-        for fault in faults:
-            print(fault)
-        for damage in damages:
-            print(f"{damage.table} {damage.number}: not what was written")
-        bad = len(damages) + len(faults)
-        print(f"{total:,} rows, {f'{bad:,} faults' if bad else 'all as they were written'}")
-    return 1 if faults or damages else 0
+        print(msgspec.json.encode(found).decode())
+        return 0 if found.is_whole else 1
+    for fault in found.faults:
+        print(fault)
+    for damage in found.damaged:
+        print(f"{damage.table} {damage.number}: not what was written")
+    count = len(found.damaged) + len(found.faults)
+    print(f"{found.rows:,} rows, {f'faults: {count:,}' if count else 'all as they were written'}")
+    return 0 if found.is_whole else 1
 
 
-def _damages(archive: Archive, total: int) -> list[Damage]:
-    """Raises JournalError."""
-    progress = Progress(total, "rows verified")
-    found = []
+def _examined(archive: Archive, path: Path | None) -> Verified:
+    found = Verified(0, [], [])
+    rows = 0
+    progress = Progress(None, "rows verified")
     try:
-        for done, damage in enumerate(archive.verify(), 1):
+        if path is not None:
+            found.faults.extend(sqlite.faults(path))
+        progress = Progress(sum(archive.size()), "rows verified")
+        for rows, damage in enumerate(archive.verify(), 1):
             if damage is not None:
-                found.append(damage)
-            progress.update(done)
+                found.damaged.append(damage)
+            progress.update(rows)
+    except JournalError as error:
+        found.faults.append(str(error))
     finally:
         progress.done()
-    return found
+    return msgspec.structs.replace(found, rows=rows)
 
 
 # Info
