@@ -134,7 +134,7 @@ class Pipeline:
             reading = await asyncio.to_thread(source.plan.read, delivery)
         else:
             reading = source.plan.read(delivery)
-        verdict, reasons, events = _judged(reading, source.plan)
+        verdict, reasons, events = judged(reading, source.plan)
         stored = await self.journal.append(
             Entry(
                 source=delivery.source,
@@ -180,7 +180,8 @@ class Pipeline:
         self.sources = sources
 
 
-def _judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], tuple[Event, ...]]:
+def judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], tuple[Event, ...]]:
+    """What becomes of a delivery, with the reasons or the events, apart from what the journal knows."""
     match reading.outcome:
         case Accepted(events):
             return Verdict.ACCEPTED, (), events

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -72,6 +72,19 @@ class Telemetry:
         self.tally = Tally()
         """What has been counted, by this process and by its workers."""
         self._registry.register(_Counted(self.tally))
+        self._waiting_for_replay: set[str] = set()
+        self._replayed = Counter(
+            "gateway_replayed",
+            "Deliveries that were mapped again, by what they are since",
+            ("source", "outcome"),
+            registry=self._registry,
+        )
+        self._dead_letters = Gauge(
+            "gateway_dead_letters",
+            "Dead letters that wait for a replay, as counted once a minute",
+            ("source",),
+            registry=self._registry,
+        )
         self._live = Gauge(
             "gateway_source_live",
             "Whether a source is served (1) or lacks its secret (0)",
@@ -180,6 +193,15 @@ class Telemetry:
 
     def not_reloaded(self) -> None:
         self._reload_successful.set(0)
+
+    def replayed(self, source: str, outcome: str) -> None:
+        self._replayed.labels(source, outcome).inc()
+
+    def dead_letters(self, counts: Mapping[str, int]) -> None:
+        """The open ones by source. One that has none any more shows 0, until the process ends."""
+        self._waiting_for_replay |= counts.keys()
+        for source in self._waiting_for_replay:
+            self._dead_letters.labels(source).set(counts.get(source, 0))
 
     def journal(
         self, *, waiting: int, healthy: bool, damaged: int, missing: int, is_folded: bool

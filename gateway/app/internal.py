@@ -1,4 +1,4 @@
-"""The internal listener: metrics, health, reloading and dry runs, for Prometheus and the platform, never for senders."""
+"""The internal listener: metrics, health, reloading, replays and dry runs, for Prometheus and the platform, never for senders."""
 
 import asyncio
 import contextlib
@@ -11,19 +11,24 @@ from typing import Any, Protocol
 
 import msgspec
 from litestar import Litestar, Request, Response, get, post
+from litestar.response import Stream
 from msgspec import Struct
 
 from gateway import exposition
 from gateway.app import http
 from gateway.app.problems import problem_response
+from gateway.app.replayer import Replayer
 from gateway.delivery import Delivery
-from gateway.journal.entry import JournalUnavailable
+from gateway.journal.archive import NotFound
+from gateway.journal.entry import JournalError, JournalUnavailable
 from gateway.pipeline import Pipeline
+from gateway.replay import Asked
 from gateway.series import Family
 from gateway.telemetry import Telemetry
 
 CATCH_UP = 2.0
 """Seconds that a scrape waits for what others have committed; then it shows what is known."""
+_JSON_LINES = "application/jsonl"
 
 
 class Part(Enum):
@@ -56,6 +61,7 @@ def internal_app(
     reload: Callable[[], Awaitable[Reloaded]],
     explain: Explain,
     max_body: int,
+    replayer: Replayer,
 ) -> Litestar:
     """The application of the internal listener. `ready` says whether deliveries are being taken;
     `reload` reads everything anew, as it is after the call; `max_body` is in bytes."""
@@ -112,6 +118,20 @@ def internal_app(
             kind = http.PROBLEM
         return Response(body, media_type=kind.decode(), status_code=reloaded.status)
 
+    @post("/-/replay", status_code=HTTPStatus.OK)
+    async def replay_now(request: Request[Any, Any, Any]) -> Response[bytes] | Stream:
+        """Maps deliveries of the journal again: a line of JSON for each, as it is done."""
+        try:
+            asked = msgspec.json.decode(await request.body() or b"{}", type=Asked)
+            lines = await replayer.lines(asked, ready)
+        except NotFound as error:
+            return _refused(HTTPStatus.NOT_FOUND, error)
+        except JournalError as error:
+            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, error)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _refused(HTTPStatus.BAD_REQUEST, error)
+        return Stream(lines, media_type=_JSON_LINES)
+
     @post("/try/{source:str}", status_code=HTTPStatus.OK, request_max_body_size=max_body)
     async def try_request(source: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         """A dry run that explains: text where `Accept` asks for it, JSON else. Stores nothing."""
@@ -139,12 +159,18 @@ def internal_app(
             healthy,
             readiness,
             reload_now,
+            replay_now,
             try_request,
         ],
         openapi_config=None,
         exception_handlers={Exception: problem_response},
         logging_config=None,
     )
+
+
+def _refused(status: HTTPStatus, error: Exception) -> Response[bytes]:
+    body = http.problem(status, str(error))
+    return Response(body, media_type=http.PROBLEM.decode(), status_code=status)
 
 
 async def _catch_up(pipeline: Pipeline) -> None:

@@ -75,8 +75,7 @@ def find(
     if mapping is None:
         return None
     missing = next((one.secrets for one in sources.missing if one.source == name), ())
-    params = {**mapping.plan.params, **wiring.overrides(mapping, environment)}
-    plan = msgspec.structs.replace(mapping.plan, params=params)
+    plan = wiring.with_params(mapping, environment)
     whole = msgspec.structs.replace(mapping, plan=plan)
     return Subject(whole, sources.live.get(name), missing, compilation.apps)
 

@@ -17,6 +17,7 @@ import uvloop
 
 from gateway.app.guard import Listener
 from gateway.app.internal import internal_app
+from gateway.app.replayer import Replayer
 from gateway.app.server import (
     BACKLOG,
     MAX_CONNECTIONS,
@@ -27,14 +28,14 @@ from gateway.app.server import (
     hold_hangups,
     serve,
 )
-from gateway.cli import journal as journals
+from gateway.cli import journals, serving, wiring, worker, workers
 from gateway.cli import options as flags
-from gateway.cli import serving, wiring, worker, workers
 from gateway.cli.explaining import Explainer
 from gateway.cli.main import fail, version
 from gateway.cli.reload import Reloader
 from gateway.cli.wiring import Refused, Served, Sources
 from gateway.cli.workers import Workers
+from gateway.journal.archive import Archive
 from gateway.journal.entry import JournalError, JournalUnavailable
 from gateway.journal.writer import Writer
 from gateway.pipeline import Pipeline
@@ -117,11 +118,15 @@ async def _serve(
         taking.set()
         _say_ready(settings, served)
 
-    async with reloader.running(), _showing(pipeline):
+    async with (
+        reloader.running(),
+        _showing(pipeline),
+        _replaying(settings, pipeline, reloader) as replayer,
+    ):
         await serve(
             [
                 serving.listening(settings, pipeline, public),
-                _internal(settings, pipeline, reloader, internal, taking.is_set),
+                _internal(settings, pipeline, reloader, internal, replayer, taking.is_set),
             ],
             serving.stopping(settings),
             Hooks(
@@ -156,7 +161,12 @@ async def _serve_many(
         is_taking.clear()
         taking.stop(number)
 
-    async with reloader.running(), taking.running(), _showing(pipeline):
+    async with (
+        reloader.running(),
+        taking.running(),
+        _showing(pipeline),
+        _replaying(settings, pipeline, reloader) as replayer,
+    ):
         if not await taking.ready():
             return fail("the workers do not start; the log above says why")
         is_taking.set()
@@ -167,6 +177,7 @@ async def _serve_many(
                     pipeline,
                     reloader,
                     internal,
+                    replayer,
                     lambda: is_taking.is_set() and taking.is_healthy,
                 )
             ],
@@ -188,6 +199,7 @@ def _internal(
     pipeline: Pipeline,
     reloader: Reloader,
     internal: socket.socket,
+    replayer: Replayer,
     is_ready: Callable[[], bool],
 ) -> Listening:
     routes = internal_app(
@@ -196,6 +208,7 @@ def _internal(
         lambda: reloader.reload("POST /-/reload"),
         Explainer(lambda: reloader.served, os.environ),
         settings.max_body,
+        replayer,
     )
     refused = partial(pipeline.telemetry.tally.refuse, "")
     return Listening(
@@ -224,6 +237,23 @@ async def _showing(pipeline: Pipeline) -> AsyncIterator[None]:
         yield
     finally:
         history.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _replaying(
+    settings: Settings, pipeline: Pipeline, reloader: Reloader
+) -> AsyncIterator[Replayer]:
+    """What replays, counting the dead letters that wait for it meanwhile."""
+    replayer = Replayer(
+        pipeline,
+        Archive(journals.database(settings.journal)),
+        lambda: wiring.plans(reloader.served.library.compilation, os.environ),
+    )
+    counting = asyncio.create_task(replayer.keep_counting())
+    try:
+        yield replayer
+    finally:
+        counting.cancel()
 
 
 async def _show_history(pipeline: Pipeline) -> None:

@@ -18,6 +18,7 @@ from gateway.mapping import library
 from gateway.mapping.compiler import Compilation, CompiledMapping, SourceFile, compile_files
 from gateway.mapping.library import Look
 from gateway.pelorus_signature import SOURCE as PELORUS
+from gateway.plan import Plan
 from gateway.settings import SettingsError
 from gateway.source import Source
 
@@ -204,9 +205,7 @@ def sources(compilation: Compilation, environment: Mapping[str, str], folder: Pa
             if mapping.layer > BUNDLED_LAYER:
                 findings.append(_not_set(mapping, absent[0]))
             continue
-        plan = msgspec.structs.replace(
-            mapping.plan, params={**mapping.plan.params, **overrides(mapping, environment)}
-        )
+        plan = with_params(mapping, environment)
         username = _username(mapping, environment, folder) or ""
         live[name] = Source(plan, _authentication(mapping, keys, username))
         digests[name] = _digest(username.encode(), *keys)
@@ -303,6 +302,19 @@ def overrides(mapping: CompiledMapping, environment: Mapping[str, str]) -> dict[
         name: _converted(environment[names[name]], default, names[name])
         for name, default in mapping.plan.params.items()
         if names[name] in environment
+    }
+
+
+def with_params(mapping: CompiledMapping, environment: Mapping[str, str]) -> Plan:
+    """The plan of a source with the params that the environment sets. Raises SettingsError."""
+    params = {**mapping.plan.params, **overrides(mapping, environment)}
+    return msgspec.structs.replace(mapping.plan, params=params)
+
+
+def plans(compilation: Compilation, environment: Mapping[str, str]) -> dict[str, Plan]:
+    """Those of all sources, live or not. Raises SettingsError."""
+    return {
+        name: with_params(mapping, environment) for name, mapping in compilation.mappings.items()
     }
 
 

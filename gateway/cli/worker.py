@@ -13,8 +13,7 @@ import msgspec
 import uvloop
 
 from gateway.app.server import Hooks, serve
-from gateway.cli import journal as journals
-from gateway.cli import serving, wiring, workers
+from gateway.cli import journals, serving, wiring, workers
 from gateway.cli.main import fail
 from gateway.cli.reload import Reloader
 from gateway.cli.wiring import Refused, Served

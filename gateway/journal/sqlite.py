@@ -18,6 +18,7 @@ from typing import Any
 
 import apsw
 import msgspec
+from msgspec import Struct
 
 from gateway.journal import reading
 from gateway.journal.batch import Candidate, DeliveryRow, EventRow, Head, Judged, judge
@@ -61,6 +62,7 @@ CREATE TABLE deliveries (
 ) STRICT;
 CREATE INDEX deliveries_by_id ON deliveries (source, delivery_id);
 CREATE INDEX deliveries_replayed ON deliveries (replay_of) WHERE replay_of IS NOT NULL;
+CREATE INDEX deliveries_dead ON deliveries (replay_of) WHERE outcome = 'dead_lettered';
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     delivery INTEGER NOT NULL,
@@ -87,6 +89,7 @@ INSERT INTO head VALUES (
 ALTER TABLE deliveries ADD COLUMN replay_of INTEGER;
 ALTER TABLE deliveries ADD COLUMN hash BLOB;
 CREATE INDEX deliveries_replayed ON deliveries (replay_of) WHERE replay_of IS NOT NULL;
+CREATE INDEX deliveries_dead ON deliveries (replay_of) WHERE outcome = 'dead_lettered';
 ALTER TABLE events ADD COLUMN source TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN hash BLOB;
 UPDATE events SET source = (SELECT source FROM deliveries WHERE deliveries.seq = events.delivery);
@@ -654,7 +657,7 @@ def in_use(path: Path) -> bool:
 def backup(path: Path, copy: Path) -> None:
     """Writes one state of a journal into a new file, whether or not a gateway writes it meanwhile.
     Raises JournalError."""
-    draft = copy.with_name(f".{copy.name}.part")
+    draft = draft_path(copy)
     if copy.exists():
         raise JournalError(f"{copy} exists; name a new file")
     try:
@@ -669,6 +672,35 @@ def backup(path: Path, copy: Path) -> None:
         raise JournalError(f"cannot write {copy}: {error.strerror}") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def draft_path(copy: Path) -> Path:
+    """What a copy is called until it is whole."""
+    return copy.with_name(f".{copy.name}.part")
+
+
+class Facts(Struct, frozen=True):
+    """What is said of a journal's file: bytes that it takes with its log, the version of its schema,
+    and of the SQLite that reads it."""
+
+    size: int
+    schema: int
+    sqlite: str
+
+
+def facts(path: Path) -> Facts:
+    """Raises JournalError."""
+    with SqliteFile(path).reader() as query:
+        (version,) = next(iter(query("PRAGMA user_version", ())))
+    files = (path, path.with_name(path.name + "-wal"))
+    size = sum(file.stat().st_size for file in files if file.exists())
+    return Facts(size, int(version), apsw.sqlite_lib_version())
+
+
+def faults(path: Path) -> list[str]:
+    """What SQLite finds wrong with the structure of a journal's file. Raises JournalError."""
+    with SqliteFile(path).reader() as query:
+        return [str(line) for (line,) in query("PRAGMA integrity_check", ()) if line != "ok"]
 
 
 def _sync(path: Path) -> None:
