@@ -1,5 +1,5 @@
 """What a release consists of: its archives have all that they need and nothing else, and the wheel works in an
-environment that has what the lock file says and nothing else.
+environment that has what the lock file says and nothing else. The forge's workflows make it so.
 """
 
 import hashlib
@@ -16,8 +16,10 @@ import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -239,3 +241,55 @@ def test_the_wheel_serves_a_delivery(program: Path, tmp_path: Path) -> None:
         )
         assert sent.returncode == 0, sent.stdout + sent.stderr
         assert any(series.startswith("deploy_timestamp{") for series in gateway.samples())
+
+
+# The forge's workflows
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def _workflow(name: str) -> Any:
+    """A workflow; YAML 1.1 takes its key `on` for a truth value, which no test looks at."""
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+
+
+def _steps(workflow: Any) -> Iterator[Any]:
+    for job in workflow["jobs"].values():
+        yield from job.get("steps", [job])
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_runs_what_is_in_the_repository(path: Path) -> None:
+    """With no action but the forge's own, and no right that a step does not need."""
+    workflow = _workflow(path.name)
+    assert workflow["permissions"] == {"contents": "read"}
+    for step in _steps(workflow):
+        used = step.get("uses", "./.ci")
+        assert used == "actions/checkout@v4" or (ROOT / used).exists()
+        script = step.get("run", "")
+        parsed = subprocess.run(["bash", "-n"], input=script, text=True, timeout=30, check=False)
+        assert parsed.returncode == 0, script
+        for name in re.findall(r"\.ci/\w+|requirements[\w-]*\.txt", script):
+            assert (ROOT / name).is_file(), name
+
+
+def test_all_tests_run_on_each_python_that_the_package_claims() -> None:
+    workflow = _workflow("ci.yml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    claimed = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == claimed
+    assert ".ci/run" in [step.get("run") for step in _steps(workflow)]
+
+
+def test_a_release_tells_its_entry_of_the_changelog(tmp_path: Path) -> None:
+    """That of its own version, without the others."""
+    (tmp_path / "CHANGELOG.md").write_text(
+        "# Changelog\n\n## 1.1.0 (2026-05-01)\n\n- new\n\n## 1.0.0 (2026-03-02)\n\n- old\n"
+    )
+    script = _workflow("release.yml")["jobs"]["release"]["steps"][-1]["run"]
+    (line,) = [line for line in script.splitlines() if "notes.md" in line and "CHANGELOG" in line]
+    for tag, told in (("v1.1.0", "- new"), ("v1.0.0", "- old")):
+        done = {**CLEAN, "GITHUB_REF_NAME": tag}
+        subprocess.run(["bash", "-euc", line], cwd=tmp_path, env=done, timeout=30, check=True)
+        assert (tmp_path / "notes.md").read_text().strip() == told
