@@ -92,7 +92,7 @@ def _piece(plain: bytes, *, compressed: bool) -> Rendered:
     deflate = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _RAW)
     # A full flush ends at a byte, and refers to nothing before it.
     body = deflate.compress(plain) + deflate.flush(isal_zlib.Z_FULL_FLUSH)
-    return Rendered(body, isal_zlib.crc32(plain), len(plain))
+    return Rendered(body, isal_zlib.crc32(plain) ^ _past_zeros(0, len(plain)), len(plain))
 
 
 def _gzip(pieces: Iterable[Rendered]) -> bytes:
@@ -100,14 +100,20 @@ def _gzip(pieces: Iterable[Rendered]) -> bytes:
     parts, checksum, length = [_HEADER], 0, 0
     for piece in pieces:
         parts.append(piece.body)
-        checksum = _joined(checksum, piece)
+        # CRC is linear: what comes before has the effect that it has before as many zeros, and the
+        # piece's own share was computed when it was compressed.
+        checksum = _past_zeros(checksum, piece.length) ^ piece.checksum
         length += piece.length
     trailer = checksum.to_bytes(4, "little") + (length % 2**32).to_bytes(4, "little")
     return b"".join([*parts, _END, trailer])
 
 
-def _joined(checksum: int, piece: Rendered) -> int:
-    """The checksum of what came before and of a piece together. CRC is linear: what comes before has
-    the effect that it would have before as many zeros."""
-    zeros = bytes(piece.length)
-    return isal_zlib.crc32(zeros, checksum) ^ isal_zlib.crc32(zeros) ^ piece.checksum
+_ZEROS = memoryview(bytes(256 * 1024))
+
+
+def _past_zeros(checksum: int, count: int) -> int:
+    """The checksum of what has this one and so many zeros after it."""
+    while count > 0:
+        checksum = isal_zlib.crc32(_ZEROS[:count], checksum)
+        count -= len(_ZEROS)
+    return checksum

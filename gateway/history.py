@@ -67,8 +67,8 @@ class View:
 
 
 class Shown:
-    """The view of now, on the event loop. `begin` folds what the journal holds. No scrape is of a time
-    before that which `clock` tells, in epoch seconds."""
+    """The view of now, on the event loop. `begin` folds what the journal holds; without it nothing is
+    shown. No scrape is of a time before that which `clock` tells, in epoch seconds."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class Shown:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.is_complete = False
+        self._is_wanted = False
         self._clock = clock
         self._new_series = new_series
         self._history = history
@@ -94,6 +95,7 @@ class Shown:
 
     async def begin(self) -> None:
         """Folds the journal; returns when all of it is shown. Raises JournalUnavailable."""
+        self._is_wanted = True
         async with self._changing:
             if not self.is_complete:
                 self.view = await self._folded(self._models, self._apps)
@@ -142,6 +144,9 @@ class Shown:
         async with self._changing:
             if apps == self._apps and feeds(models) == feeds(self._models):
                 return False
+            if not self._is_wanted:
+                self._models, self._apps = models, apps
+                return True
             view = await self._folded(models, apps)
             # From here on nothing is awaited, so that nothing is committed in between.
             self.view, self._models, self._apps = view, models, apps

@@ -66,6 +66,11 @@ class Journal(History, Protocol):
         ...
 
     @property
+    def missing(self) -> int:
+        """How many deliveries were acknowledged before the start that are not there."""
+        ...
+
+    @property
     def damaged(self) -> int:
         """How many events were found that are not what was written, and are left out."""
         ...
@@ -101,9 +106,15 @@ class Pipeline:
         self.sources = sources
         self.journal = journal
         self.telemetry = telemetry
+        self.waiting_elsewhere: Callable[[], int] = lambda: 0
         self.shown = Shown(new_series, journal, models, apps, clock)
         telemetry.apps(apps.teams)
         journal.follow(self.shown.tell)
+
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait for their commit, here and in other processes of this gateway."""
+        return self.journal.waiting + self.waiting_elsewhere()
 
     @property
     def series(self) -> Series:

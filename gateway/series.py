@@ -29,7 +29,8 @@ class Line(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """Lines as a reader wants them; `checksum` and `length` are those of what was compressed."""
+    """Lines as a reader wants them. Where they are compressed, `length` is that of the text, and
+    `checksum` its share in the checksum of a longer one."""
 
     body: bytes
     checksum: int = 0

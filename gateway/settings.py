@@ -70,6 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_series_of_app: int
     own_times: bool
     watch: float
+    workers: int
 
     @property
     def sources(self) -> tuple[Path, ...]:

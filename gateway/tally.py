@@ -45,6 +45,13 @@ class Tally(Struct):
         _add(self.took, other.took)
         self.seconds += other.seconds
 
+    def taken(self) -> "Tally":
+        """What was counted since this was last asked, which counts anew from here."""
+        taken = Tally(self.deliveries, self.refused, self.events, self.took, self.seconds)
+        self.deliveries, self.refused, self.events, self.took = {}, {}, {}, {}
+        self.seconds = 0.0
+        return taken
+
     def buckets(self) -> Iterator[tuple[str, float]]:
         """Each bound, and how many deliveries took no longer."""
         total = 0

@@ -103,6 +103,11 @@ class Telemetry:
             "Events of the journal that are not what was written, and are left out",
             registry=self._registry,
         )
+        self._missing = Gauge(
+            "gateway_journal_missing_deliveries",
+            "Deliveries that were acknowledged before the start and that the journal does not have",
+            registry=self._registry,
+        )
         self._is_folded = Gauge(
             "gateway_history_folded",
             "Whether the journal's events are shown (1), or are still folded after the start (0)",
@@ -176,10 +181,13 @@ class Telemetry:
     def not_reloaded(self) -> None:
         self._reload_successful.set(0)
 
-    def journal(self, *, waiting: int, healthy: bool, damaged: int, is_folded: bool) -> None:
+    def journal(
+        self, *, waiting: int, healthy: bool, damaged: int, missing: int, is_folded: bool
+    ) -> None:
         self._waiting.set(waiting)
         self._healthy.set(healthy)
         self._damaged.set(damaged)
+        self._missing.set(missing)
         self._is_folded.set(is_folded)
 
     def window(self, counts: dict[str, int], conflicts: int) -> None:

@@ -78,7 +78,9 @@ class Edge:
         except Overloaded as error:
             raise late.refusal("overloaded", "too many deliveries at once") from error
         except JournalUnavailable as error:
-            _nothing_kept(source.plan.source, str(error))
+            log.error(  # noqa: TRY400  # Trouble of the operator's, not a bug: no traceback.
+                "nothing was kept of a delivery from %s: %s", source.plan.source, error
+            )
             raise late.refusal("journal", _NO_COMMIT) from error
         except asyncio.CancelledError:
             # The server cancels what is unfinished when the time to shut down in order is over.
@@ -123,7 +125,7 @@ class _Late:
         self.task: asyncio.Future[None] | None = None
 
     def __call__(self) -> None:
-        _nothing_kept(self._source, "the journal does not answer in time")
+        log.error("a delivery from %s was answered 503: the journal takes too long", self._source)
         refused = http.unavailable("journal", _NO_COMMIT)
         self.task = asyncio.ensure_future(self._refuse(refused))
 
@@ -132,7 +134,3 @@ class _Late:
         if self.task is not None:
             return Disconnected()
         return http.unavailable(reason, detail, close=close)
-
-
-def _nothing_kept(source: str, why: str) -> None:
-    log.error("nothing was kept of a delivery from %s: %s", source, why)

@@ -174,9 +174,10 @@ def _observe(pipeline: Pipeline, telemetry: Telemetry) -> None:
     """Has the counters tell of the state of everything at this moment."""
     series, journal = pipeline.series, pipeline.journal
     telemetry.journal(
-        waiting=journal.waiting,
+        waiting=pipeline.waiting,
         healthy=journal.healthy,
         damaged=journal.damaged,
+        missing=journal.missing,
         is_folded=pipeline.shown.is_complete,
     )
     correlation = series.correlation

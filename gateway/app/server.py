@@ -5,7 +5,7 @@ import contextlib
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import cast
 
 import uvicorn
@@ -42,6 +42,21 @@ class Stopping(Struct, frozen=True):
 
     drain: float
     answers: int
+
+
+async def _at_once() -> None:
+    """Nothing else is to be waited for."""
+
+
+class Hooks(Struct, frozen=True):
+    """Who is told what: that deliveries are taken, that they soon are not, by which signal, that nobody
+    wants to wait for the end, and that a SIGHUP came. `until` is waited for at the end, too."""
+
+    on_ready: Callable[[], None]
+    on_stopping: Callable[[signal.Signals], None]
+    on_hurry: Callable[[], None] = lambda: None
+    on_hangup: Callable[[], object] = lambda: None
+    until: Callable[[], Awaitable[None]] = _at_once
 
 
 class _Server(uvicorn.Server):
@@ -111,9 +126,7 @@ def hold_hangups() -> None:
 async def serve(
     listeners: list[Listening],
     stopping: Stopping,
-    on_ready: Callable[[], None],
-    on_stopping: Callable[[], None],
-    on_hangup: Callable[[], object],
+    hooks: Hooks,
 ) -> None:
     """Serves until SIGINT or SIGTERM, then answers what is in flight and returns; after a SIGTERM it
     goes on taking deliveries for a while first. A second signal ends either wait. A SIGHUP ends
@@ -121,7 +134,7 @@ async def serve(
     servers = [_Server(_config(served, stopping.answers)) for served in listeners]
     loop = asyncio.get_running_loop()
     signals = _Signals(loop)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    loop.add_signal_handler(signal.SIGHUP, hooks.on_hangup)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     running = [
         asyncio.create_task(server.serve(sockets=[served.socket]))
@@ -132,9 +145,9 @@ async def serve(
             break
         await asyncio.sleep(0.01)
     else:
-        on_ready()
+        hooks.on_ready()
     await _first_of(signals.first, *running)
-    on_stopping()
+    hooks.on_stopping(signal.SIGTERM if signals.is_patient else signal.SIGINT)
     if signals.is_patient and stopping.drain:
         for served in listeners:
             served.listener.draining = True
@@ -143,8 +156,8 @@ async def serve(
                 await _first_of(signals.second, *running)
     for server in servers:
         server.should_exit = True
-    hurry = asyncio.create_task(_hurry(signals, servers))
-    await asyncio.gather(*running)
+    hurry = asyncio.create_task(_hurry(signals, servers, hooks.on_hurry))
+    await asyncio.gather(*running, hooks.until())
     hurry.cancel()
 
 
@@ -157,8 +170,9 @@ async def _first_of(event: asyncio.Event, *running: asyncio.Task[None]) -> None:
         watch.cancel()
 
 
-async def _hurry(signals: _Signals, servers: list[_Server]) -> None:
+async def _hurry(signals: _Signals, servers: list[_Server], on_hurry: Callable[[], None]) -> None:
     await signals.second.wait()
+    on_hurry()
     for server in servers:
         server.force_exit = True
         end_all(server.server_state.connections)

@@ -13,7 +13,7 @@ from gateway.journal.archive import Archive
 from gateway.journal.entry import JournalError
 from gateway.journal.reading import Database
 from gateway.journal.retention import Retention
-from gateway.journal.sqlite import SqliteFile, SqliteStore
+from gateway.journal.sqlite import Lock, SqliteFile, SqliteStore
 from gateway.journal.writer import Store
 from gateway.settings import JournalUrl, Settings, SettingsError
 
@@ -48,8 +48,14 @@ def database(url: JournalUrl) -> Database:
     return SqliteFile(url.path)
 
 
-def store(settings: Settings) -> Store:
-    """A journal to write, with what is kept in it. Raises JournalError and SettingsError."""
+def lock_of(store: Store) -> int:
+    """The descriptor of a journal's lock, for workers to inherit; -1 where it has none."""
+    return store.lock.descriptor if isinstance(store, SqliteStore) else -1
+
+
+def store(settings: Settings, lock: Lock | None = None) -> Store:
+    """A journal to write, with what is kept in it; a worker writes under the lock of the process that
+    started it, which alone removes what is kept no longer. Raises JournalError and SettingsError."""
     retention = Retention(
         deliveries=settings.keep_deliveries,
         events=settings.keep_events,
@@ -58,7 +64,10 @@ def store(settings: Settings) -> Store:
     )
     if settings.journal.path is None:
         raise SettingsError("postgresql is not supported yet")
-    return SqliteStore(settings.journal.path, retention)
+    if lock is not None:
+        retention = Retention(min_free=settings.min_free)
+    shared = settings.workers > 1
+    return SqliteStore(settings.journal.path, retention, workers=shared, lock=lock)
 
 
 def reading(read: Callable[[], T]) -> T:

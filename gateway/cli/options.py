@@ -82,6 +82,13 @@ OPTIONS = (
         help="what the journal's disk must have left for a delivery to be taken",
     ),
     Option(
+        flag="--workers",
+        variable="GATEWAY_WORKERS",
+        default="1",
+        metavar="N",
+        help="how many processes take deliveries; with more than one, another one answers scrapes",
+    ),
+    Option(
         flag="--mappings",
         variable="GATEWAY_MAPPINGS",
         default="",
@@ -255,6 +262,7 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
         own_times=settings.choice(*values["sample_times"], ("receipt", "event")) == "event",
         scrape_interval=number("scrape_interval", 0, min(600, window)),
         watch=number("watch", 0, 86_400),
+        workers=int(number("workers", 1, 64)),
     )
 
 

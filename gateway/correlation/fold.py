@@ -128,6 +128,8 @@ class Correlation:
 
     def _commit(self, event: Event) -> list[Shown]:
         shown: list[Shown] = []
+        if not event.text("commit"):
+            return shown
         names = self._lineage.learn(event)
         self._lineage.link(names)
         self._news(event.text("app"), names, shown)

@@ -87,14 +87,14 @@ class Archive:
         where, values = _where(wanted)
         query = f"SELECT {_COLUMNS} FROM deliveries WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608  # Fixed words; values are bound.
         with self._database.reader() as rows:
-            return [_kept(row) for row in rows(query, (*values, wanted.limit))]
+            return [_kept(row) for row in rows(query, (*values, wanted.limit)) if row]
 
     def oldest(self, wanted: Selection) -> list[Kept]:
         """The first deliveries of a selection, in the order in which they came."""
         where, values = _where(wanted)
         query = f"SELECT {_COLUMNS} FROM deliveries WHERE {where} ORDER BY seq LIMIT ?"  # noqa: S608  # As above.
         with self._database.reader() as rows:
-            return [_kept(row) for row in rows(query, (*values, wanted.limit))]
+            return [_kept(row) for row in rows(query, (*values, wanted.limit)) if row]
 
     def count(self, wanted: Selection) -> int:
         """How many deliveries fit a selection, whatever its limit."""
@@ -114,7 +114,7 @@ class Archive:
             "AND replay_of IS NULL ORDER BY delivery_id = ? DESC, seq DESC LIMIT 50"
         )
         with self._database.reader() as rows:
-            found = [_kept(row) for row in rows(query, (*values, source, source, name))]
+            found = [_kept(row) for row in rows(query, (*values, source, source, name)) if row]
         exact = [one for one in found if one.delivery == name]
         return exact or found
 
@@ -124,9 +124,9 @@ class Archive:
             found = list(rows(f"{_WHOLE} WHERE seq = ?", (number,)))
         if not found:
             raise JournalError(f"delivery {number} is not kept any more")
-        row = DeliveryRow._make(found[0])
-        if reading.is_damaged(row):
+        if not found[0] or reading.is_damaged(found[0]):
             raise JournalError(f"delivery {number} is damaged: it is not what was written")
+        row = DeliveryRow._make(found[0])
         return Delivery(
             source=row.source,
             headers=_TEXTS.decode(row.headers),
@@ -175,8 +175,10 @@ class Archive:
         every_event = f"SELECT {', '.join(EventRow._fields)} FROM events ORDER BY seq"  # noqa: S608  # Fixed words.
         with self._database.reader() as rows:
             for table, query in (("deliveries", f"{_WHOLE} ORDER BY seq"), ("events", every_event)):
+                number = 0
                 for row in rows(query, ()):
-                    yield Damage(table, row[0]) if reading.is_damaged(row) else None
+                    number = row[0] if row else number + 1
+                    yield Damage(table, number) if not row or reading.is_damaged(row) else None
 
 
 def _where(wanted: Selection) -> tuple[str, list[Any]]:

@@ -40,6 +40,11 @@ class Store(Protocol):
         """How many rows were found that are not what was written, and are left out."""
         ...
 
+    @property
+    def missing(self) -> int:
+        """How many deliveries were acknowledged before the start that are not there."""
+        ...
+
     def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
         """Commits a batch durably, all of it or nothing."""
         ...
@@ -95,6 +100,10 @@ class Writer:
         return self._store.damaged
 
     @property
+    def missing(self) -> int:
+        return self._store.missing
+
+    @property
     def waiting(self) -> int:
         return len(self._pending) + self._committing
 
@@ -108,6 +117,12 @@ class Writer:
     def start(self) -> None:
         """Starts the writer; called once, on the running event loop."""
         self._loop = asyncio.get_running_loop()
+        if self._store.missing:
+            log.error(
+                "the journal ends %d deliveries before what was acknowledged: it was damaged, cut, or put "
+                "back from an older copy; look for a newer one before it is written on",
+                self._store.missing,
+            )
         self._store.watch(lambda: self._tell(self._listener, ()))
         self._thread = threading.Thread(target=self._write, name="journal")
         self._thread.start()

@@ -21,7 +21,7 @@ from typing import cast
 import uvloop
 
 from tests.harness import GITHUB_SECRET, Gateway, hub_signature, running
-from tests.load.measures import memory, percentile
+from tests.load.measures import cpu, memory, percentile
 
 HEAD = b"POST /hooks/github HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 WITH_BODY = HEAD + b"Content-Length: 60000\r\n\r\n"
@@ -114,12 +114,16 @@ def _series(gateway: Gateway, seconds: float) -> tuple[list[float], float]:
 
 
 def _load(gateway: Gateway, connections: int, seconds: float) -> None:
+    assert gateway.process is not None
+    pid = gateway.process.pid
     before, least = _series(gateway, 5)
+    used = cpu(pid)
     context = multiprocessing.get_context("spawn")
     hears, told = context.Pipe(duplex=False)
     attacker = context.Process(target=_attacker, args=(gateway.public, connections, seconds, told))
     attacker.start()
     during, most = _series(gateway, seconds)
+    used = cpu(pid) - used
     stays: list[float] = hears.recv()
     attacker.join()
     print(f"| {connections} slow connections, {seconds:g} s | before | during |")
@@ -128,6 +132,7 @@ def _load(gateway: Gateway, connections: int, seconds: float) -> None:
         figures = [1e3 * percentile(times, share) for times in (before, during)]
         print(f"| a delivery, {share:.0%}, ms | {figures[0]:.1f} | {figures[1]:.1f} |")
     print(f"| memory, MB | {least:.0f} | {most:.0f} |")
+    print(f"| CPU, % of one core | | {100 * used / seconds:.0f} |")
     print(f"\n{len(stays)} slow connections were let go, the last after {max(stays):.1f} s")
     if max(stays) > LATEST:
         sys.exit(f"one stayed longer than {LATEST:g} s")
