@@ -53,6 +53,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """The bundled sources as the catalogue shows them."""
 KINDS = ("committime", "deploytime", "failure", "build")
+JOINED = ("leadtime", "restoration", "failed_deployment")
+"""The kinds that correlation yields itself."""
 
 
 # Pages
@@ -228,6 +230,7 @@ def _takes(declared: inspect.Type) -> str:
 _LINKS: Mapping[type, str] = {
     grammar.MappedField: "the [long form](#the-long-form-of-a-field)",
     grammar.Rule: "a [rule](#rules)",
+    grammar.Handshake: "a [handshake](#handshakes)",
     grammar.ModelField: "[field keys](#fields)",
     grammar.Metric: "a [metric](#metrics)",
     grammar.App: "an [app](#keys-of-an-app)",
@@ -294,6 +297,7 @@ _STRUCTS: Mapping[str, type] = {
     "mapping": grammar.Mapping,
     "rule": grammar.Rule,
     "field": grammar.MappedField,
+    "handshake": grammar.Handshake,
     "secret": SecretReference,
     "model": grammar.Model,
     "model-field": grammar.ModelField,
@@ -520,11 +524,12 @@ def _kinds() -> str:
         written = model(kind)
         for index, (name, field) in enumerate(written.fields.items()):
             first = (_code(kind), written.title) if index == 0 else ("", "")
-            need = "required" if field.required else "optional"
-            if any(name in group for group in written.require_one_of):
-                need = "one of " + ", ".join(
-                    _code(one) for group in written.require_one_of for one in group
-                )
+            groups = [
+                "one of " + ", ".join(map(_code, group))
+                for group in written.require_one_of
+                if name in group
+            ]
+            need = "; ".join(groups) or ("required" if field.required else "optional")
             limits = ": " + ", ".join(map(_code, field.choices)) if field.choices else ""
             rows.append((*first, _code(name), _code(field.type) + limits, need, field.description))
     return table(("kind", "what it is", "field", "type", "needed", "meaning"), rows)
@@ -532,7 +537,7 @@ def _kinds() -> str:
 
 def _metrics() -> str:
     rows = []
-    for kind in KINDS:
+    for kind in (*KINDS, *JOINED):
         for metric in model(kind).metrics:
             when = " and ".join(f"{_code(name)} is {_code(v)}" for name, v in metric.when.items())
             rows.append(
