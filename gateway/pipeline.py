@@ -10,13 +10,14 @@ does a reload of other models or of another table of apps, which does the same w
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from gateway.apps import NO_TABLE, Apps, Naming
+from gateway.apps import NO_TABLE, Apps
 from gateway.delivery import (
     Accepted,
     DeadLetter,
@@ -29,8 +30,8 @@ from gateway.delivery import (
     Verdict,
 )
 from gateway.event import Event
-from gateway.history import History, Refold, View, feeds, fold, fold_history
-from gateway.journal.entry import Entry, Stored
+from gateway.history import History, NewSeries, Shown
+from gateway.journal.entry import Entry, Recorded, Stored
 from gateway.model import Model
 from gateway.plan import Plan
 from gateway.series import Series
@@ -41,16 +42,6 @@ LARGE_BODY = 256 * 1024
 """Bytes; a larger body is mapped off the event loop, so that the others need not wait for it."""
 
 
-class Generation(Struct, frozen=True):
-    """All that is served at one moment. A delivery takes its source from one generation, and keeps it
-    to the end; the next generation takes the place of the whole at once."""
-
-    sources: Mapping[str, Source]
-    models: Mapping[str, Model]
-    apps: Apps
-    view: View
-
-
 class Journal(History, Protocol):
     """The append-only store of deliveries and events, and the only state that matters."""
 
@@ -58,8 +49,9 @@ class Journal(History, Protocol):
         """Commits an entry durably, or finds it a duplicate. Raises JournalUnavailable."""
         ...
 
-    def follow(self, listener: Callable[[Iterable[Stored]], None]) -> None:
-        """Names who is told of every commit, in order, before its `append` returns."""
+    def follow(self, listener: Callable[[Sequence[Recorded]], None]) -> None:
+        """Names who is told of the events of every commit, in order, before its `append` returns; of
+        none where others may have committed."""
         ...
 
     @property
@@ -69,7 +61,12 @@ class Journal(History, Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Whether the last commit succeeded."""
+        """Whether a delivery would be kept now, as far as is known."""
+        ...
+
+    @property
+    def damaged(self) -> int:
+        """How many events were found that are not what was written, and are left out."""
         ...
 
 
@@ -88,42 +85,32 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 class Pipeline:
     """Takes deliveries in; owns the series that they become. `new_series` makes empty ones; without
-    `apps`, an app is what its source calls it."""
+    `apps`, an app is what its source calls it. `begin` shows what the journal holds from before."""
 
     def __init__(
         self,
         sources: Mapping[str, Source],
         models: Mapping[str, Model],
-        new_series: Callable[[Mapping[str, Model]], Series],
+        new_series: NewSeries,
         journal: Journal,
         telemetry: Telemetry,
         apps: Apps = NO_TABLE,
     ) -> None:
+        self.sources = sources
         self.journal = journal
         self.telemetry = telemetry
-        self._new_series = new_series
-        self._refold: Refold | None = None
-        view = self._empty(models, apps)
-        fold_history(view, journal)
-        self.generation = Generation(sources, models, apps, view)
+        self.shown = Shown(new_series, journal, models, apps)
         telemetry.apps(apps.teams)
-        journal.follow(self._committed)
-
-    @property
-    def sources(self) -> Mapping[str, Source]:
-        return self.generation.sources
+        journal.follow(self.shown.tell)
 
     @property
     def series(self) -> Series:
-        return self.generation.view.series
+        return self.shown.view.series
 
     @property
     def unknown_apps(self) -> Mapping[str, int]:
         """How many names the table of apps does not know, by source; empty where there is none."""
-        return self.generation.view.naming.unknown
-
-    def _empty(self, models: Mapping[str, Model], apps: Apps) -> View:
-        return View(self._new_series(models), Naming(apps, models))
+        return self.shown.view.naming.unknown
 
     async def receive(self, source: Source, delivery: Delivery, fallback_id: str) -> Answer:
         """Maps and journals an authentic delivery.
@@ -147,8 +134,11 @@ class Pipeline:
                 headers=keepable(delivery.headers, source),
                 query=keepable(delivery.query, source),
                 body=delivery.body,
+                receipt=fallback_id,
             )
         )
+        for new in stored.new_events:
+            self.telemetry.event(new.event.kind)
         malformed = reading.outcome if isinstance(reading.outcome, Malformed) else None
         return Answer(
             source=delivery.source,
@@ -172,25 +162,9 @@ class Pipeline:
         Other models or apps change what past events show: their series are folded anew from the
         journal, and shown when they have caught up.
         """
-        before, view = self.generation, self.generation.view
-        if apps != before.apps or feeds(models) != feeds(before.models):
-            self._refold = Refold(self._empty(models, apps), self.journal)
-            try:
-                await self._refold.run()
-                # From here on nothing is awaited, so nothing is committed in between.
-                view = self._refold.finished()
-            finally:
-                self._refold = None
+        if await self.shown.adopt(models, apps):
             self.telemetry.apps(apps.teams)
-        self.generation = Generation(sources, models, apps, view)
-
-    def _committed(self, batch: Iterable[Stored]) -> None:
-        for stored in batch:
-            fold(self.generation.view, stored)
-            if self._refold is not None:
-                self._refold.commit(stored)
-            for event in stored.new_events:
-                self.telemetry.event(event.kind)
+        self.sources = sources
 
 
 def _judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], tuple[Event, ...]]:
@@ -221,11 +195,13 @@ def keepable(values: Mapping[str, str], source: Source) -> dict[str, str]:
         for name, value in values.items()
         if name not in source.authentication.headers
         and name not in source.authentication.parameters
-        and (
-            name in source.plan.read_headers
-            or not any(word in name.lower() for word in _SECRET_WORDS)
-        )
+        and (name in source.plan.read_headers or not _sounds_secret(name))
     }
+
+
+@lru_cache(maxsize=1_000)
+def _sounds_secret(name: str) -> bool:
+    return any(word in name.lower() for word in _SECRET_WORDS)
 
 
 def answer_json(answer: Answer) -> bytes:

@@ -31,12 +31,28 @@ class Address(Struct, frozen=True):
         return f"http://{Address(reachable, self.port)}"
 
 
+class JournalUrl(Struct, frozen=True):
+    """Where a journal is: `path` is its file, None where it is in PostgreSQL. As text it shows no
+    password."""
+
+    url: str
+    path: Path | None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.path else re.sub(r"(?<=:)[^:@/]*(?=@)", "***", self.url)
+
+
 class Settings(Struct, frozen=True, kw_only=True):
-    """Sizes in bytes, times in seconds; `watch` is 0 where nothing is watched."""
+    """Sizes in bytes, times in seconds; `watch` is 0 where nothing is watched, and what is kept for 0
+    seconds or up to 0 bytes is kept without a limit."""
 
     listen: Address
     internal_listen: Address
-    journal: Path
+    journal: JournalUrl
+    keep_deliveries: float
+    keep_events: float
+    keep_size: int
+    min_free: int
     mappings: tuple[Path, ...]
     schemas: tuple[Path, ...]
     secrets: Path
@@ -67,13 +83,17 @@ def address(text: str, name: str) -> Address:
     return Address(match[1] or match[2] or EVERYWHERE, int(match[3]))
 
 
-def journal_path(text: str, name: str) -> Path:
-    """The file of a `sqlite:///` URL: three slashes and a relative path, four and an absolute one.
-    Raises SettingsError."""
+def journal_url(text: str, name: str) -> JournalUrl:
+    """A `sqlite:///` URL, of three slashes and a relative path or four and an absolute one; or a
+    `postgresql://` URL. Raises SettingsError."""
     prefix = "sqlite:///"
+    if text.startswith(("postgresql://", "postgres://")):
+        return JournalUrl(text, None)
     if not text.startswith(prefix) or len(text) == len(prefix):
-        raise SettingsError(f"{name} is `{text}`, expected sqlite:///PATH")
-    return Path(text.removeprefix(prefix))
+        raise SettingsError(
+            f"{name} is `{text}`, expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
+    return JournalUrl(text, Path(text.removeprefix(prefix)))
 
 
 def number(text: str, name: str, least: float, most: float) -> float:

@@ -73,6 +73,16 @@ class Telemetry:
             "Whether the journal's last commit succeeded",
             registry=self._registry,
         )
+        self._damaged = Gauge(
+            "gateway_journal_damaged_events",
+            "Events of the journal that are not what was written, and are left out",
+            registry=self._registry,
+        )
+        self._is_folded = Gauge(
+            "gateway_history_folded",
+            "Whether the journal's events are shown (1), or are still folded after the start (0)",
+            registry=self._registry,
+        )
         self._series = Gauge(
             "gateway_window_series",
             "Series that a scrape shows, by metric",
@@ -151,9 +161,11 @@ class Telemetry:
     def event(self, kind: str) -> None:
         self._events.labels(kind).inc()
 
-    def journal(self, *, waiting: int, healthy: bool) -> None:
+    def journal(self, *, waiting: int, healthy: bool, damaged: int, is_folded: bool) -> None:
         self._waiting.set(waiting)
         self._healthy.set(healthy)
+        self._damaged.set(damaged)
+        self._is_folded.set(is_folded)
 
     def window(self, counts: dict[str, int], conflicts: int) -> None:
         if counts.keys() != self._metrics:

@@ -1,6 +1,7 @@
 """The manifests of `docs/kubernetes` as kustomize renders them, and what the API server would say of them."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -81,6 +82,18 @@ def rendered(folder: Path) -> Objects:
 def overlay(name: str) -> Objects:
     """One of `docs/kubernetes/overlays`."""
     return rendered(MANIFESTS / "overlays" / name)
+
+
+def component(name: str, file: str) -> Any:
+    """One object of a component, as its file says it."""
+    return yaml.safe_load((MANIFESTS / "components" / name / file).read_text())
+
+
+def in_the_image(variable: str) -> str:
+    """What the image sets a variable to."""
+    match = re.search(rf"\b{variable}=(\S+)", (ROOT / "Containerfile").read_text())
+    assert match
+    return match[1]
 
 
 def selects(selector: Any, labels: Mapping[str, str]) -> bool:

@@ -15,7 +15,8 @@ from gateway.apps import NO_TABLE, Apps, Naming
 from gateway.delivery import Verdict
 from gateway.event import Event, FieldValue, identity
 from gateway.journal.entry import Entry, Recorded
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.sqlite import SqliteStore
+from gateway.journal.writer import Writer
 from gateway.mapping import library
 from gateway.mapping.compiler import Compilation, SourceFile, compile_files
 from gateway.pipeline import Pipeline
@@ -210,12 +211,14 @@ def _recorded(draw: st.DrawFn) -> Recorded:
         case "failure":
             fields |= {"event": draw(st.sampled_from(["created", "resolved"])), "issue_number": "1"}
         case "slo":
-            return Recorded(Event(kind, {"service": app, "title": "x", "ratio": 1}), START, source)
+            return Recorded(
+                Event(kind, {"service": app, "title": "x", "ratio": 1}), START, source, 0
+            )
         case _:
             fields |= {"commit": draw(st.sampled_from("ab")) * 40}
             if kind != "committime":
                 fields |= {"image_sha": "sha256:" + draw(st.sampled_from("12")) * 64}
-    return Recorded(event(kind, app, **fields), START + draw(st.integers(0, 60)), source)
+    return Recorded(event(kind, app, **fields), START + draw(st.integers(0, 60)), source, 0)
 
 
 def _journalled(events: Iterable[Recorded]) -> Iterator[Recorded]:
@@ -238,7 +241,7 @@ def _by_its_app(one: Recorded) -> Recorded:
 
 def _shown(events: Sequence[Recorded], apps: Apps) -> list[Any]:
     series, naming = Series(MODELS, WINDOW), Naming(apps, MODELS)
-    for told, received_at, source in _journalled(events):
+    for told, received_at, source, _ in _journalled(events):
         for one in naming.named(told, source):
             series.fold(one, round(received_at * 1000))
     series.advance((START + 120) * 1000)
@@ -279,12 +282,14 @@ def _series(pipeline: Pipeline) -> list[Any]:
 
 def test_another_table_gives_the_series_of_a_restart(tmp_path: Path) -> None:
     """Also of what is committed while the history is folded anew; an equal table keeps the series."""
-    journal = SqliteJournal(tmp_path / "journal.sqlite")
+    journal = Writer(SqliteStore(tmp_path / "journal.sqlite"))
     new_series = partial(Series, window=Window(length=30_000_000, spacing=5_000))
     other = Apps(names={("jira", "SHOP"): "kiosk"}, teams={"kiosk": "corner"})
 
-    def pipeline_of(apps: Apps) -> Pipeline:
-        return Pipeline({}, MODELS, new_series, journal, Telemetry("0"), apps)
+    async def pipeline_of(apps: Apps) -> Pipeline:
+        pipeline = Pipeline({}, MODELS, new_series, journal, Telemetry("0"), apps)
+        await pipeline.shown.begin()
+        return pipeline
 
     async def append(numbers: Iterable[int]) -> None:
         told = [("octo/shop", "github"), ("SHOP", "jira"), ("unknown", "jira")]
@@ -293,7 +298,7 @@ def test_another_table_gives_the_series_of_a_restart(tmp_path: Path) -> None:
 
     async def story() -> None:
         journal.start()
-        pipeline = pipeline_of(NO_TABLE)
+        pipeline = await pipeline_of(NO_TABLE)
         await append(range(1_500))
         last = 1_500
         for apps in (APPS, other, NO_TABLE):
@@ -302,12 +307,12 @@ def test_another_table_gives_the_series_of_a_restart(tmp_path: Path) -> None:
                 await append(range(last, last + 30))
                 last += 30
             await adopting
-            fresh = pipeline_of(apps)
+            fresh = await pipeline_of(apps)
             assert _series(pipeline) == _series(fresh)
             assert pipeline.unknown_apps == fresh.unknown_apps
             assert bool(pipeline.unknown_apps) is bool(apps.teams)
             # Later deliveries are not told to anybody else than the pipeline.
-            journal.follow(pipeline._committed)
+            journal.follow(pipeline.shown.tell)
         before = pipeline.series
         await pipeline.adopt({}, MODELS, Apps())
         assert pipeline.series is before

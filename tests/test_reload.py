@@ -21,7 +21,8 @@ from gateway.delivery import Verdict
 from gateway.event import Event
 from gateway.history import FEW
 from gateway.journal.entry import Entry, JournalUnavailable
-from gateway.journal.sqlite import SqliteJournal
+from gateway.journal.sqlite import SqliteStore
+from gateway.journal.writer import Writer
 from gateway.mapping import library
 from gateway.mapping.compiler import SourceFile, compile_files
 from gateway.model import Model
@@ -592,7 +593,7 @@ def _entry(number: int) -> Entry:
     )
 
 
-class _LateToBegin(SqliteJournal):
+class _LateToBegin(SqliteStore):
     """Its history is read so late that it holds some of what is told meanwhile, too."""
 
     def last_event(self) -> int:
@@ -608,18 +609,20 @@ def _shown(series: Series, now: int) -> list[tuple[str, str, list[Any]]]:
 def test_series_of_other_models_are_those_of_a_restart(tmp_path: Path) -> None:
     """Also of what is committed while the history is folded anew: nothing is lost, nothing double.
     And models that show the same keep the series."""
-    journal = _LateToBegin(tmp_path / "journal.sqlite")
+    journal = Writer(_LateToBegin(tmp_path / "journal.sqlite"))
     new_series = partial(Series, window=Window(length=3_000_000, spacing=5_000))
 
-    def pipeline_of(label: str) -> Pipeline:
-        return Pipeline({}, _models(label), new_series, journal, Telemetry("0"))
+    async def pipeline_of(label: str) -> Pipeline:
+        pipeline = Pipeline({}, _models(label), new_series, journal, Telemetry("0"))
+        await pipeline.shown.begin()
+        return pipeline
 
     async def append(numbers: Iterable[int]) -> None:
         await asyncio.gather(*(journal.append(_entry(number)) for number in numbers))
 
     async def story() -> None:
         journal.start()
-        pipeline = pipeline_of("one")
+        pipeline = await pipeline_of("one")
         for start in range(0, 2_000, 1_000):
             await append(range(start, start + 1_000))
         last, meanwhile = 2_000, 0
@@ -631,12 +634,12 @@ def test_series_of_other_models_are_those_of_a_restart(tmp_path: Path) -> None:
             await adopting
             await append(range(last, last + 5))
             last += 5
-            fresh = pipeline_of(label)
+            fresh = await pipeline_of(label)
             now = 1_790_000_000_000 + last * 100
             assert _shown(pipeline.series, now) == _shown(fresh.series, now)
             assert pipeline.series.correlation.conflicts == fresh.series.correlation.conflicts
             # Later deliveries are not told to anybody else than the pipeline.
-            journal.follow(pipeline._committed)
+            journal.follow(pipeline.shown.tell)
         assert meanwhile > 2 * FEW
         before = pipeline.series
         await pipeline.adopt({}, _models("four"))
@@ -651,20 +654,21 @@ def test_series_of_other_models_are_those_of_a_restart(tmp_path: Path) -> None:
 def test_a_journal_that_cannot_be_read_keeps_what_is_served(tmp_path: Path) -> None:
     """Whole: neither the sources nor the series are new."""
     path = tmp_path / "journal.sqlite"
-    journal = SqliteJournal(path)
+    journal = Writer(SqliteStore(path))
     new_series = partial(Series, window=Window(length=60_000, spacing=5_000))
 
     async def story() -> None:
         journal.start()
         pipeline = Pipeline({}, _models("one"), new_series, journal, Telemetry("0"))
-        before = pipeline.generation
+        await pipeline.shown.begin()
+        before = pipeline.shown.view
         path.rename(tmp_path / "elsewhere")
         with pytest.raises(JournalUnavailable):
             await pipeline.adopt({}, _models("two"))
-        assert pipeline.generation is before
+        assert pipeline.shown.view is before
         (tmp_path / "elsewhere").rename(path)
         await pipeline.adopt({}, _models("two"))
-        assert pipeline.generation is not before
+        assert pipeline.shown.view is not before
 
     try:
         asyncio.run(story())

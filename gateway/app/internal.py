@@ -116,7 +116,12 @@ def scrape(pipeline: Pipeline, now: int, *, openmetrics: bool) -> bytes:
     """The body of a scrape at this time (epoch milliseconds)."""
     series, telemetry, journal = pipeline.series, pipeline.telemetry, pipeline.journal
     series.advance(now)
-    telemetry.journal(waiting=journal.waiting, healthy=journal.healthy)
+    telemetry.journal(
+        waiting=journal.waiting,
+        healthy=journal.healthy,
+        damaged=journal.damaged,
+        is_folded=pipeline.shown.is_complete,
+    )
     correlation = series.correlation
     telemetry.window(series.counts(), correlation.conflicts)
     telemetry.correlated(series.overflow, correlation.suspect)

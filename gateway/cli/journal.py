@@ -10,8 +10,12 @@ from typing import TypeVar
 
 from gateway import settings
 from gateway.journal.archive import Archive
-from gateway.journal.sqlite import JournalError
-from gateway.settings import SettingsError
+from gateway.journal.entry import JournalError
+from gateway.journal.reading import Database
+from gateway.journal.retention import Retention
+from gateway.journal.sqlite import SqliteFile, SqliteStore
+from gateway.journal.writer import Store
+from gateway.settings import JournalUrl, Settings, SettingsError
 
 _VARIABLE = "GATEWAY_JOURNAL"
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -29,7 +33,32 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def archive(options: argparse.Namespace) -> Archive:
     """The journal that the flags name. Raises SettingsError."""
-    return Archive(settings.journal_path(options.journal, "--journal"))
+    return Archive(database(url(options)))
+
+
+def url(options: argparse.Namespace) -> JournalUrl:
+    """Raises SettingsError."""
+    return settings.journal_url(options.journal, "--journal")
+
+
+def database(url: JournalUrl) -> Database:
+    """A journal to read."""
+    if url.path is None:
+        raise SettingsError("postgresql is not supported yet")
+    return SqliteFile(url.path)
+
+
+def store(settings: Settings) -> Store:
+    """A journal to write, with what is kept in it. Raises JournalError and SettingsError."""
+    retention = Retention(
+        deliveries=settings.keep_deliveries,
+        events=settings.keep_events,
+        size=settings.keep_size,
+        min_free=settings.min_free,
+    )
+    if settings.journal.path is None:
+        raise SettingsError("postgresql is not supported yet")
+    return SqliteStore(settings.journal.path, retention)
 
 
 def reading(read: Callable[[], T]) -> T:

@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "tell why a delivery of the journal became what it became",
     "export": "write all samples of the journal at their own times, for Prometheus to import",
     "send": "sign a sample delivery as its vendor would, and post it",
+    "redeliver": "have GitHub attempt again what it could not deliver",
     "functions": "list what expressions may call, or show one function with its examples",
     "schema": "print the JSON Schema of mapping or model files, for editors",
 }

@@ -27,6 +27,9 @@ class Option(Struct, frozen=True, kw_only=True):
         return self.flag.removeprefix("--").replace("-", "_")
 
 
+DAY = 86_400.0
+"""Seconds."""
+
 OPTIONS = (
     Option(
         flag="--listen",
@@ -48,7 +51,35 @@ OPTIONS = (
         default=settings.DEFAULT_JOURNAL,
         metavar="URL",
         help="where deliveries are kept: sqlite:///PATH from the working folder, or with four slashes from "
-        "the root",
+        "the root; or postgresql://USER:PASSWORD@HOST/DATABASE, which several gateways may share",
+    ),
+    Option(
+        flag="--keep-deliveries",
+        variable="GATEWAY_KEEP_DELIVERIES",
+        default="30",
+        metavar="DAYS",
+        help="how long deliveries are kept whole, to be explained and replayed; 0 is for ever",
+    ),
+    Option(
+        flag="--keep-size",
+        variable="GATEWAY_KEEP_SIZE",
+        default="10240",
+        metavar="MIB",
+        help="how large the journal may grow before the oldest deliveries go; 0 is without a limit",
+    ),
+    Option(
+        flag="--keep-events",
+        variable="GATEWAY_KEEP_EVENTS",
+        default="800",
+        metavar="DAYS",
+        help="how long events are kept, by which deliveries join and repetitions are known; 0 is for ever",
+    ),
+    Option(
+        flag="--min-free",
+        variable="GATEWAY_MIN_FREE",
+        default="64",
+        metavar="MIB",
+        help="what the journal's disk must have left for a delivery to be taken",
     ),
     Option(
         flag="--mappings",
@@ -186,7 +217,11 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
     return Settings(
         listen=settings.address(*values["listen"]),
         internal_listen=settings.address(*values["internal_listen"]),
-        journal=settings.journal_path(*values["journal"]),
+        journal=settings.journal_url(*values["journal"]),
+        keep_deliveries=number("keep_deliveries", 0, 36_500) * DAY,
+        keep_events=number("keep_events", 0, 36_500) * DAY,
+        keep_size=int(number("keep_size", 0, 100_000_000) * MIB),
+        min_free=int(number("min_free", 0, 1_000_000) * MIB),
         mappings=paths("mappings"),
         schemas=paths("schemas"),
         secrets=Path(values["secrets"][0]),

@@ -16,17 +16,22 @@ from gateway.app.edge import Limits
 from gateway.app.internal import internal_app
 from gateway.app.public import public_app
 from gateway.app.server import CannotListen, bind, hold_hangups, serve
+from gateway.cli import journal as journals
 from gateway.cli import options as flags
 from gateway.cli import wiring
 from gateway.cli.explaining import Explainer
 from gateway.cli.main import fail, version
 from gateway.cli.reload import Reloader
 from gateway.cli.wiring import Refused, Served, Sources
-from gateway.journal.sqlite import JournalError, SqliteJournal
+from gateway.journal.entry import JournalError, JournalUnavailable
+from gateway.journal.writer import Writer
 from gateway.pipeline import Pipeline
 from gateway.series import Series, Window
 from gateway.settings import DEFAULT_SECRETS, Settings
 from gateway.telemetry import Telemetry
+
+SHORT_HISTORY = 0.5
+"""Seconds that the start waits for the history to be shown; a longer one is folded meanwhile."""
 
 log = logging.getLogger("gateway")
 
@@ -54,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         public = bind(settings.listen)
         internal = bind(settings.internal_listen)
-        journal = SqliteJournal(settings.journal)
+        journal = Writer(journals.store(settings))
     except (CannotListen, JournalError) as error:
         return fail(str(error))
     try:
@@ -80,7 +85,7 @@ def _log_to_stderr() -> None:
 async def _serve(
     settings: Settings,
     served: Served,
-    journal: SqliteJournal,
+    journal: Writer,
     public: socket.socket,
     internal: socket.socket,
 ) -> None:
@@ -102,6 +107,9 @@ async def _serve(
     )
     reloader = Reloader(settings, os.environ, served, pipeline)
     journal.start()
+    history = asyncio.create_task(_show_history(pipeline))
+    # A short history is shown from the first scrape on.
+    await asyncio.wait([history], timeout=SHORT_HISTORY)
     taking = asyncio.Event()
     limits = Limits(
         body=settings.max_body,
@@ -135,6 +143,18 @@ async def _serve(
             on_stopping=taking.clear,
             on_hangup=lambda: reloader.reload("SIGHUP"),
         )
+
+
+async def _show_history(pipeline: Pipeline) -> None:
+    """Folds what the journal holds, for as long as it takes to succeed."""
+    while True:
+        try:
+            await pipeline.shown.begin()
+        except JournalUnavailable as error:
+            log.error("the history cannot be read: %s", error)  # noqa: TRY400  # The operator's, no bug.
+            await asyncio.sleep(1)
+        else:
+            return
 
 
 def _watched(settings: Settings) -> str:

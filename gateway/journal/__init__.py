@@ -1,1 +1,1 @@
-"""The journal's homes: one module for each database that it can live in."""
+"""The journal: the append-only store of deliveries and events, and its homes, one module for each database."""

@@ -10,7 +10,12 @@ from gateway.event import Event
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A delivery with its outcome, as the journal keeps it. Times are epoch seconds."""
+    """A delivery with its outcome, as the journal keeps it. Times are epoch seconds.
+
+    `receipt` names this one receipt of it, so that a commit whose reply was lost can be told again.
+    `replay_of` is the number of a delivery of the journal that is mapped again: its body is not kept
+    twice.
+    """
 
     source: str
     delivery_id: str
@@ -22,27 +27,26 @@ class Entry(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes
+    receipt: str = ""
+    replay_of: int = 0
 
 
 class Recorded(NamedTuple):
-    """An event of the journal, with the epoch seconds of its receipt and the source that told it
-    first."""
+    """An event of the journal, with the epoch seconds of its receipt, the source that told it first,
+    and its place in the journal's order, which counts from 1."""
 
     event: Event
     received_at: float
     source: str
+    place: int
 
 
 class Stored(Struct, frozen=True):
     """What the journal did with an entry: its verdict, which may have become a duplicate, and the
-    events that it did not know before. `last_event` is the place of the last of them in the
-    journal's order, 0 where there is none."""
+    events that it did not know before."""
 
     verdict: Verdict
-    new_events: tuple[Event, ...]
-    received_at: float
-    source: str
-    last_event: int = 0
+    new_events: tuple[Recorded, ...] = ()
 
 
 class JournalUnavailable(Exception):
@@ -51,3 +55,7 @@ class JournalUnavailable(Exception):
 
 class Overloaded(JournalUnavailable):
     """More deliveries wait than the journal takes."""
+
+
+class JournalError(Exception):
+    """The journal cannot be opened or read; one sentence says why and what to do."""

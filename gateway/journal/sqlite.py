@@ -1,32 +1,44 @@
-"""The journal in one SQLite file: WAL, synced in full, one writer thread that commits in groups."""
+"""The journal in one SQLite file: WAL, synced in full, one connection that writes and checkpoints.
 
-import asyncio
-import contextlib
+SQLite comes with the package apsw, current and the same on every system: what Linux distributions and
+images of Python carry may corrupt a file that two connections write at once.
+"""
+
 import fcntl
-import queue
-import sqlite3
+import logging
+import os
 import threading
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO
 
-import msgspec
-from msgspec import Struct
+import apsw
 
-from gateway import event as events
 from gateway.delivery import Verdict
-from gateway.event import Event, FieldValue
-from gateway.journal.entry import Entry, JournalUnavailable, Overloaded, Recorded, Stored
+from gateway.journal import reading
+from gateway.journal.batch import Candidate, DeliveryRow, EventRow, Head, Judged, Name, judge
+from gateway.journal.entry import JournalError, JournalUnavailable, Recorded, Stored
+from gateway.journal.reading import Query
+from gateway.journal.retention import KEEP_ALL, Retention
 
 APPLICATION_ID = 0x50474A31  # "PGJ1": tells our file from any other SQLite database.
-SCHEMA_VERSION = 1
-BATCH = 200
-MAX_WAITING = 2_000
-_COMPRESS_ABOVE = 512
-_NO_END = 2**63 - 1
+BUSY_TIMEOUT = 2_000
+"""Milliseconds that a batch waits for whoever else holds the file."""
+PRUNE = 500
+"""Rows that are removed in one transaction, which deliveries wait for."""
+WAL_LIMIT = 16 * 1024 * 1024
+"""Bytes; a longer log, which a long reader has caused, is cut when it may be."""
+
+log = logging.getLogger("gateway")
 
 _SCHEMA = """
+CREATE TABLE head (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    deliveries INTEGER NOT NULL,
+    events INTEGER NOT NULL
+) STRICT;
+INSERT INTO head VALUES (1, 0, 0);
 CREATE TABLE deliveries (
     seq INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
@@ -38,319 +50,518 @@ CREATE TABLE deliveries (
     headers TEXT NOT NULL,
     query TEXT NOT NULL,
     compressed INTEGER NOT NULL,
-    body BLOB NOT NULL
+    replay_of INTEGER,
+    body BLOB NOT NULL,
+    hash BLOB
 ) STRICT;
 CREATE INDEX deliveries_by_id ON deliveries (source, delivery_id);
+CREATE INDEX deliveries_replayed ON deliveries (replay_of) WHERE replay_of IS NOT NULL;
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
-    delivery INTEGER NOT NULL REFERENCES deliveries (seq),
+    delivery INTEGER NOT NULL,
     identity BLOB NOT NULL UNIQUE,
     received_at REAL NOT NULL,
     kind TEXT NOT NULL,
-    fields TEXT NOT NULL
+    fields TEXT NOT NULL,
+    source TEXT NOT NULL,
+    hash BLOB
 ) STRICT;
+CREATE INDEX events_by_delivery ON events (delivery);
 """
 
+_MIGRATIONS = {
+    1: """
+CREATE TABLE head (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    deliveries INTEGER NOT NULL,
+    events INTEGER NOT NULL
+) STRICT;
+INSERT INTO head VALUES (
+    1, (SELECT coalesce(max(seq), 0) FROM deliveries), (SELECT coalesce(max(seq), 0) FROM events)
+);
+ALTER TABLE deliveries ADD COLUMN replay_of INTEGER;
+ALTER TABLE deliveries ADD COLUMN hash BLOB;
+CREATE INDEX deliveries_replayed ON deliveries (replay_of) WHERE replay_of IS NOT NULL;
+ALTER TABLE events ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE events ADD COLUMN hash BLOB;
+UPDATE events SET source = (SELECT source FROM deliveries WHERE deliveries.seq = events.delivery);
+CREATE INDEX events_by_delivery ON events (delivery);
+""",
+}
+"""What makes a file of one version one of the next."""
+SCHEMA_VERSION = len(_MIGRATIONS) + 1
 
-class JournalError(Exception):
-    """The journal cannot be opened; one sentence says why and what to do."""
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # Fixed words.
 
 
-class _Waiting(Struct, frozen=True):
-    entry: Entry
-    answer: "asyncio.Future[Stored]"
+_INSERT_DELIVERY = _insert("deliveries", DeliveryRow._fields)
+_INSERT_EVENT = _insert("events", EventRow._fields)
 
 
-class SqliteJournal:
-    """Opens or creates the file. Raises JournalError.
+class SqliteStore:
+    """Opens or creates the file; `close` lets go of it. `commit`, `tend` and `close` are for one thread
+    at a time. A worker writes under the lock of the process that started it. Raises JournalError."""
 
-    `append` is called on the event loop given to `start`; the writer thread alone touches the
-    database from then on, apart from `events` and `last_event`, which read on connections of their
-    own, in any thread.
-    """
-
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        retention: Retention = KEEP_ALL,
+        *,
+        vfs: str = "",
+        workers: bool = False,
+        lock: "Lock | None" = None,
+    ) -> None:
+        self._file = SqliteFile(path, vfs)
         self._path = path
-        self._lock = _locked(path)
+        self._retention = retention
+        self._lock = lock or Lock.take(path)
+        self._turn = _Turn(path) if workers else None
+        self._damaged: set[int] = set()
+        self._is_suspect = False
+        self._written = 0
+        self.is_shared = workers
         try:
-            self._connection = _opened(path)
+            self._connection: apsw.Connection | None = self._file.open_writer()
+            self._identity = _identity(path)
+            self.missing = self._missing()
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._waiting = 0
-        self._healthy = True
-        self._listener: Callable[[Iterable[Stored]], None] = lambda _batch: None
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
-    def waiting(self) -> int:
-        return self._waiting
+    def damaged(self) -> int:
+        return len(self._damaged)
 
-    @property
-    def healthy(self) -> bool:
-        return self._healthy
+    def _missing(self) -> int:
+        """How many deliveries were acknowledged that the file does not have."""
+        with self._file.reader() as query:
+            (head,) = query("SELECT deliveries FROM head", ())
+        return max(0, self._lock.acknowledged() - int(head[0]))
 
-    def follow(self, listener: Callable[[Iterable[Stored]], None]) -> None:
-        self._listener = listener
+    def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
+        with self._in_turn(), self._working() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            judged = _judged(connection, batch)
+            if not judged.deliveries:
+                connection.execute("ROLLBACK")
+                return judged.results
+            _write(connection, judged)
+            connection.execute("COMMIT")
+            self._lock.acknowledge(judged.head.deliveries)
+        self._written += len(judged.deliveries)
+        return judged.results
 
-    def start(self) -> None:
-        """Starts the writer; called once, on the running event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write, name="journal")
-        self._thread.start()
+    def _in_turn(self) -> AbstractContextManager[None, None]:
+        return self._turn or nullcontext()
 
-    def close(self) -> None:
-        """Commits what waits, then lets go of the file."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-        self._connection.close()
-        self._lock.close()
+    @contextmanager
+    def _working(self) -> Iterator[apsw.Connection]:
+        """The connection, where a commit through it is a commit into the journal's file. Raises
+        JournalUnavailable, and then nothing of the block is kept."""
+        try:
+            self._check_file()
+            self._check_disk()
+            connection = self._connection = self._connection or self._file.open_writer()
+            yield connection
+        except JournalUnavailable:
+            self._is_suspect = True
+            raise
+        except JournalError as error:
+            self._is_suspect = True
+            raise JournalUnavailable(str(error)) from error
+        except apsw.Error as error:
+            self._give_up(error)
+            raise JournalUnavailable(f"the journal {self._path}: {_words(error)}") from error
+        except BaseException:
+            self._give_up(None)
+            raise
+        self._is_suspect = False
 
-    async def append(self, entry: Entry) -> Stored:
-        if self._loop is None:
-            raise JournalUnavailable("the journal is not started")
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{self._waiting} deliveries wait already")
-        answer: asyncio.Future[Stored] = self._loop.create_future()
-        self._waiting += 1
-        self._queue.put(_Waiting(entry, answer))
-        # Shielded: the commit happens, and is folded, even where its sender has gone.
-        return await asyncio.shield(answer)
+    def _give_up(self, error: apsw.Error | None) -> None:
+        """Rolls back; after anything worse than a lock or a full disk, begins anew next time."""
+        self._is_suspect = True
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except apsw.Error:
+            error = None
+        if not isinstance(error, apsw.BusyError | apsw.LockedError | apsw.FullError):
+            self._connection = None
+            _close(connection)
 
-    def events(self, until: int | None = None) -> Iterator[Recorded]:
-        with self._reader() as reader:
-            yield from recorded(reader, until)
+    def _check_file(self) -> None:
+        if _identity(self._path) != self._identity:
+            raise JournalUnavailable(
+                f"the journal {self._path} was removed or replaced while it was in use; put it back, or "
+                "start again with what is there now"
+            )
+
+    def _check_disk(self) -> None:
+        least = self._retention.min_free
+        if not least:
+            return
+        found = os.statvfs(self._path.parent)
+        free = found.f_bavail * found.f_frsize
+        if free < least:
+            raise JournalUnavailable(
+                f"the disk of the journal {self._path} has {free >> 20} MiB left, less than the "
+                f"{least >> 20} MiB of --min-free; make room"
+            )
+
+    def tend(self) -> bool:
+        more = False
+        with self._in_turn(), self._working() as connection:
+            if self._is_suspect:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            more = self._prune(connection)
+            if self._written and not more:
+                _checkpoint(connection, self._path)
+                self._written = 0
+        return more
+
+    def _prune(self, connection: apsw.Connection) -> bool:
+        kept, now = self._retention, time.time()
+        removed = 0
+        if kept.deliveries:
+            removed += _remove(connection, "deliveries", now - kept.deliveries)
+        if kept.events:
+            removed += _remove(connection, "events", now - kept.events)
+        if kept.size and _size(connection) > kept.size:
+            removed += _remove(connection, "deliveries", now)
+        if removed:
+            connection.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+            self._written += removed
+        return removed > 0
+
+    def watch(self, news: Callable[[], None]) -> None:
+        """Nobody tells: whoever shares the file looks for what others committed."""
+
+    def events(self, after: int = 0, until: int | None = None) -> Iterator[Recorded]:
+        try:
+            with self._file.reader() as query:
+                for row in reading.event_rows(query, after, until):
+                    recorded = reading.recorded(row)
+                    if recorded is not None:
+                        yield recorded
+                    elif row.seq not in self._damaged:
+                        self._damaged.add(row.seq)
+                        log.error("the journal %s: event %d is damaged", self._path, row.seq)
+        except JournalError as error:
+            raise JournalUnavailable(str(error)) from error
 
     def last_event(self) -> int:
-        with self._reader() as reader:
-            return last_recorded(reader)
-
-    @contextlib.contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
         try:
-            address = f"file:{self._path}?mode=ro"
-            with contextlib.closing(sqlite3.connect(address, uri=True)) as reader:
-                yield reader
-        except sqlite3.Error as error:
-            raise JournalUnavailable(f"the journal: {error}") from error
+            with self._file.reader() as query:
+                return reading.last_event(query)
+        except JournalError as error:
+            raise JournalUnavailable(str(error)) from error
 
-    # The writer thread
-
-    def _write(self) -> None:
-        closing = False
-        while not closing:
-            batch: list[_Waiting] = []
-            item = self._queue.get()
-            while True:
-                if item is None:
-                    closing = True
-                    break
-                batch.append(item)
-                if len(batch) >= BATCH:
-                    break
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            if batch:
-                self._commit(batch)
-
-    def _commit(self, batch: list[_Waiting]) -> None:
-        results: list[Stored] = []
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            results = [_store(self._connection, waiting.entry) for waiting in batch]
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
-            self._tell(self._failed, batch, JournalUnavailable(f"the journal: {error}"))
-        except Exception as error:  # noqa: BLE001  # A bug; raised again to whoever waits.
-            self._roll_back()
-            self._tell(self._failed, batch, error)
-        else:
-            self._tell(self._committed, batch, results)
-
-    def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            try:
-                self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                # A failed rollback leaves the transaction to the next BEGIN, which then fails too:
-                # the journal stays unavailable rather than half written.
-                return
-
-    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-
-    # Back on the event loop
-
-    def _committed(self, batch: list[_Waiting], results: list[Stored]) -> None:
-        self._healthy = True
-        self._waiting -= len(batch)
-        self._listener(results)
-        for waiting, stored in zip(batch, results, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(stored)
-
-    def _failed(self, batch: list[_Waiting], error: Exception) -> None:
-        self._healthy = False
-        self._waiting -= len(batch)
-        for waiting in batch:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(error)
+    def close(self) -> None:
+        if self._connection is not None:
+            _close(self._connection)
+        if self._turn is not None:
+            self._turn.close()
+        self._lock.release()
 
 
-_FIELDS = msgspec.json.Decoder(dict[str, FieldValue])
-
-
-def recorded(reader: sqlite3.Connection, until: int | None = None) -> Iterator[Recorded]:
-    """All events in the order they were committed, or those up to a place in this order."""
-    for kind, fields, received_at, source in reader.execute(
-        "SELECT kind, fields, events.received_at, source FROM events "
-        "JOIN deliveries ON deliveries.seq = events.delivery "
-        "WHERE events.seq <= ? ORDER BY events.seq",
-        (_NO_END if until is None else until,),
-    ):
-        yield Recorded(Event(kind, _FIELDS.decode(fields)), received_at, source)
-
-
-def last_recorded(reader: sqlite3.Connection) -> int:
-    """The place of the last event in this order, 0 where there is none."""
-    (last,) = reader.execute("SELECT max(seq) FROM events").fetchone()
-    return last or 0
-
-
-def _store(connection: sqlite3.Connection, entry: Entry) -> Stored:
-    """Writes an entry within the open transaction, unless it is known already."""
-    known = [
-        outcome
+def _judged(connection: apsw.Connection, batch: Sequence[Candidate]) -> Judged:
+    """What is to be written of a batch, by what the journal knows in this transaction."""
+    head = Head._make(connection.execute("SELECT deliveries, events FROM head").fetchall()[0])
+    accepted: dict[Name, bool] = {}
+    known: set[bytes] = set()
+    for one in batch:
         for (outcome,) in connection.execute(
-            "SELECT outcome FROM deliveries WHERE source = ? AND delivery_id = ?",
-            (entry.source, entry.delivery_id),
-        )
-    ]
-    # What was once ignored or dead-lettered may be sent again after its mapping was mended.
-    if Verdict.ACCEPTED in known or (known and entry.verdict is not Verdict.ACCEPTED):
-        return Stored(Verdict.DUPLICATE, (), entry.received_at, entry.source)
-    new = _unknown(connection, entry.events)
-    if entry.events and not new:
-        return Stored(Verdict.DUPLICATE, (), entry.received_at, entry.source)
-    seq = _insert_delivery(connection, entry)
-    connection.executemany(
-        "INSERT INTO events (delivery, identity, received_at, kind, fields) VALUES (?, ?, ?, ?, ?)",
-        [
-            (
-                seq,
-                identity,
-                entry.received_at,
-                event.kind,
-                msgspec.json.encode(event.fields).decode(),
-            )
-            for identity, event in new.items()
-        ],
+            "SELECT outcome FROM deliveries WHERE source = ? AND delivery_id = ?", one.name
+        ):
+            accepted[one.name] = accepted.get(one.name, False) or outcome == Verdict.ACCEPTED
+        for identity in one.events:
+            if connection.execute(
+                "SELECT 1 FROM events WHERE identity = ?", (identity,)
+            ).fetchall():
+                known.add(identity)
+    return judge(batch, head, accepted, known)
+
+
+def _write(connection: apsw.Connection, judged: Judged) -> None:
+    connection.executemany(_INSERT_DELIVERY, judged.deliveries)
+    if judged.events:
+        connection.executemany(_INSERT_EVENT, judged.events)
+    connection.execute("UPDATE head SET deliveries = ?, events = ?", judged.head)
+
+
+def _remove(connection: apsw.Connection, table: str, before: float) -> int:
+    """Removes a few of the oldest rows, those of before a time; how many."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(
+        f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM (SELECT seq, received_at FROM {table} "  # noqa: S608  # Fixed words.
+        f"ORDER BY seq LIMIT {PRUNE}) WHERE received_at < ?)",
+        (before,),
     )
-    last = 0
-    if new:
-        (last,) = connection.execute("SELECT max(seq) FROM events").fetchone()
-    return Stored(entry.verdict, tuple(new.values()), entry.received_at, entry.source, last)
+    removed = connection.changes()
+    connection.execute("COMMIT" if removed else "ROLLBACK")
+    return removed
 
 
-def _unknown(connection: sqlite3.Connection, found: Iterable[Event]) -> dict[bytes, Event]:
-    by_identity = {events.identity(event): event for event in found}
-    return {
-        identity: event
-        for identity, event in by_identity.items()
-        if connection.execute("SELECT 1 FROM events WHERE identity = ?", (identity,)).fetchone()
-        is None
-    }
+def _size(connection: apsw.Connection) -> int:
+    """Bytes of the file that are in use."""
+    used = _number(connection, "PRAGMA page_count") - _number(connection, "PRAGMA freelist_count")
+    return used * _number(connection, "PRAGMA page_size")
 
 
-def _insert_delivery(connection: sqlite3.Connection, entry: Entry) -> int | None:
-    compressed = len(entry.body) > _COMPRESS_ABOVE
-    return connection.execute(
-        "INSERT INTO deliveries (source, delivery_id, event, received_at, outcome, reasons, headers,"
-        " query, compressed, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            entry.source,
-            entry.delivery_id,
-            entry.event,
-            entry.received_at,
-            entry.verdict,
-            msgspec.json.encode(entry.reasons).decode(),
-            msgspec.json.encode(entry.headers).decode(),
-            msgspec.json.encode(entry.query).decode(),
-            compressed,
-            zlib.compress(entry.body, 1) if compressed else entry.body,
-        ),
-    ).lastrowid
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """Holds a lock beside the file: two gateways on one file would each show half of the series."""
-    lock_path = path.with_name(path.name + ".lock")
+def _checkpoint(connection: apsw.Connection, path: Path) -> None:
+    """Brings the log's pages into the file, as far as readers let it; a later one brings the rest."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_path.open("wb")
-    except OSError as error:
-        raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
+        length = path.with_name(path.name + "-wal").stat().st_size
+    except OSError:
+        length = 0
+    mode = apsw.SQLITE_CHECKPOINT_PASSIVE
+    if length > WAL_LIMIT:
+        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        message = (
-            f"the journal {path} is in use by another gateway; give this one its own --journal"
-        )
-        raise JournalError(message) from error
-    return lock
+        connection.wal_checkpoint(mode=mode)
+    except (apsw.BusyError, apsw.LockedError):
+        return
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _close(connection: apsw.Connection) -> None:
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2)
-    except sqlite3.Error as error:
-        raise JournalError(f"cannot open the journal {path}: {error}") from error
-    try:
-        _prepare(connection, path)
-    except sqlite3.Error as error:
         connection.close()
-        raise JournalError(f"cannot open the journal {path}: {error}") from error
-    except JournalError:
-        connection.close()
-        raise
-    return connection
+    except apsw.Error:
+        # What could not be checkpointed stays in the log, which the next to open it reads.
+        return
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Makes the file a durable journal, once it is known to be one or to be new."""
-    # First of all: nothing is written into a file that is not ours.
-    tables = recognised(connection, path)
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    connection.execute("PRAGMA synchronous = FULL")
-    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-    if mode != "wal" or synchronous != 2:
-        raise JournalError(f"the journal {path} cannot be made durable on this file system")
-    if not tables:
-        connection.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
-            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of its name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
-def recognised(connection: sqlite3.Connection, path: Path) -> int:
-    """How many tables the file has: none where it is new. Raises JournalError for another's file."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+def _words(error: apsw.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class SqliteFile:
+    """A journal's file, opened to be read or to be written."""
+
+    def __init__(self, path: Path, vfs: str = "") -> None:
+        self._path = path
+        self._vfs = vfs or None
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    @contextmanager
+    def reader(self) -> Iterator[Query]:
+        """A connection that sees one state of the journal and changes nothing. Raises JournalError."""
+        path = self._path
+        if not path.is_file():
+            raise JournalError(f"there is no journal {path}; name it with --journal")
+        connection = None
+        try:
+            connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY, self._vfs)
+            connection.set_busy_timeout(BUSY_TIMEOUT)
+            version = _recognised(connection, path)
+            if version != SCHEMA_VERSION:
+                raise JournalError(
+                    f"the journal {path} is empty"
+                    if version is None
+                    else f"the journal {path} is of an older gateway; start `gateway serve` with it once"
+                )
+            yield connection.execute
+        except apsw.Error as error:
+            raise JournalError(f"cannot read the journal {path}: {_words(error)}") from error
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def open_writer(self) -> apsw.Connection:
+        """The one connection that writes: durable, once the file is known to be a journal or new.
+        Raises JournalError."""
+        path = self._path
+        connection = None
+        try:
+            connection = apsw.Connection(
+                str(path), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, self._vfs
+            )
+            connection.set_busy_timeout(BUSY_TIMEOUT)
+            self._prepare(connection)
+        except apsw.Error as error:
+            if connection is not None:
+                _close(connection)
+            raise JournalError(f"cannot open the journal {path}: {_words(error)}") from error
+        except BaseException:
+            if connection is not None:
+                _close(connection)
+            raise
+        return connection
+
+    def _prepare(self, connection: apsw.Connection) -> None:
+        # First of all: nothing is written into a file that is not ours.
+        version = _recognised(connection, self._path)
+        if version is None:
+            # What is removed can be given back to the disk; this is decided before there are tables.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchall()[0]
+        connection.execute("PRAGMA synchronous = FULL")
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchall()[0]
+        if mode != "wal" or synchronous != 2:
+            raise JournalError(
+                f"the journal {self._path} cannot be made durable on this file system; keep it on a local "
+                "disk or a block device"
+            )
+        if version is None:
+            _define(connection, _SCHEMA)
+            return
+        for step in range(version, SCHEMA_VERSION):
+            log.info("the journal %s: schema %d becomes %d", self._path, step, step + 1)
+            _define(connection, _MIGRATIONS[step], step + 1)
+
+
+def _define(connection: apsw.Connection, schema: str, version: int = SCHEMA_VERSION) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(schema)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}")
+    connection.execute("COMMIT")
+
+
+def _recognised(connection: apsw.Connection, path: Path) -> int | None:
+    """The version of the file's schema, None where it is new. Raises JournalError for another's file."""
+    version = _number(connection, "PRAGMA user_version")
+    application = _number(connection, "PRAGMA application_id")
+    tables = _number(connection, "SELECT count(*) FROM sqlite_master")
     if application not in (0, APPLICATION_ID) or (tables and not application):
         raise JournalError(f"{path} is a database of another program; name another --journal")
     if version > SCHEMA_VERSION:
-        message = (
-            f"the journal {path} was written by a newer gateway (schema {version}, "
-            f"this one knows {SCHEMA_VERSION}); use that gateway"
+        raise JournalError(
+            f"the journal {path} was written by a newer gateway (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}); use that gateway"
         )
-        raise JournalError(message)
-    return int(tables)
+    return version if tables else None
+
+
+def _number(connection: apsw.Connection, statement: str) -> int:
+    """The first value of the first row."""
+    return int(str(connection.execute(statement).fetchall()[0][0]))
+
+
+# Who may write
+
+
+class Lock:
+    """Held beside the file by the gateway that has it: two of them would each show half of the series.
+
+    The lock's file says how many deliveries were acknowledged. It is not synced, so it never tells of
+    one that the journal may have lost to a power cut; but where the journal's file was damaged, cut or
+    put back from a copy, it tells that some are missing.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        """For a worker, which inherits it."""
+
+    @classmethod
+    def take(cls, path: Path) -> "Lock":
+        """Raises JournalError."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise JournalError(
+                f"the journal {path} is in use by another gateway; give this one its own --journal"
+            ) from error
+        return cls(descriptor)
+
+    def acknowledged(self) -> int:
+        text = os.pread(self.descriptor, 20, 0)
+        return int(text) if text.strip().isdigit() else 0
+
+    def acknowledge(self, deliveries: int) -> None:
+        os.pwrite(self.descriptor, b"%019d\n" % deliveries, 0)
+
+    def release(self) -> None:
+        os.close(self.descriptor)
+
+
+def lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+class _Turn(AbstractContextManager[None, None]):
+    """One worker at a time, in the order in which they come. SQLite's own lock is asked for again and
+    again with pauses between, in which nobody writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(
+            path.with_name(path.name + ".turn"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+        )
+        self._mutex = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._mutex.acquire()
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._mutex.release()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def in_use(path: Path) -> bool:
+    """Whether a gateway has this journal."""
+    try:
+        descriptor = os.open(lock_path(path), os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def backup(path: Path, copy: Path) -> None:
+    """Writes one state of a journal into a new file, whether or not a gateway writes it meanwhile.
+    Raises JournalError."""
+    draft = copy.with_name(f".{copy.name}.part")
+    if copy.exists():
+        raise JournalError(f"{copy} exists; name a new file")
+    try:
+        draft.unlink(missing_ok=True)
+        with SqliteFile(path).reader() as query:
+            for _ in query("VACUUM INTO ?", (str(draft),)):
+                pass
+        _sync(draft)
+        draft.rename(copy)
+        _sync(copy.parent)
+    except OSError as error:
+        raise JournalError(f"cannot write {copy}: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,209 @@
+"""Deliveries committed in groups: one thread takes whatever waits, without waiting for more.
+
+A batch is all that came while the one before was committed, so nobody pays for a delay and a slow disk
+makes batches larger. The thread alone writes to its store. Once a second it looks after the store, and
+finds out whether one that failed works again.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from gateway.journal.batch import Candidate, candidate
+from gateway.journal.entry import Entry, JournalUnavailable, Overloaded, Recorded, Stored
+
+BATCH = 200
+MAX_WAITING = 2_000
+TICK = 1.0
+"""Seconds."""
+
+log = logging.getLogger("gateway")
+
+
+class Store(Protocol):
+    """A database that holds the journal. Every method raises JournalUnavailable."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others write into it, too."""
+        ...
+
+    @property
+    def damaged(self) -> int:
+        """How many rows were found that are not what was written, and are left out."""
+        ...
+
+    def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
+        """Commits a batch durably, all of it or nothing."""
+        ...
+
+    def tend(self) -> bool:
+        """Removes a little of what is kept no longer; whether there is more of it to remove. Fails
+        where `commit` would."""
+        ...
+
+    def watch(self, news: Callable[[], None]) -> None:
+        """Has `news` called, from any thread, when somebody else may have committed."""
+        ...
+
+    def events(self, after: int = 0, until: int | None = None) -> Iterator[Recorded]:
+        """Events in their order, from behind a place up to another one. In any thread."""
+        ...
+
+    def last_event(self) -> int:
+        """The place of the last event, 0 where there is none. In any thread."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _Waiting(Struct, frozen=True):
+    entry: Entry
+    answer: "asyncio.Future[Stored]"
+
+
+Listener = Callable[[Sequence[Recorded]], None]
+
+
+class Writer:
+    """The journal as the pipeline knows it. `append` is called on the event loop given to `start`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._failure = ""
+        self._listener: Listener = lambda _events: None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        return self._store.is_shared
+
+    @property
+    def damaged(self) -> int:
+        return self._store.damaged
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    @property
+    def healthy(self) -> bool:
+        return not self._failure
+
+    def follow(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def start(self) -> None:
+        """Starts the writer; called once, on the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._store.watch(lambda: self._tell(self._listener, ()))
+        self._thread = threading.Thread(target=self._write, name="journal")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commits what waits, then lets go of the store."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+        self._store.close()
+
+    async def append(self, entry: Entry) -> Stored:
+        if self._loop is None:
+            raise JournalUnavailable("the journal is not started")
+        if self._waiting >= MAX_WAITING:
+            raise Overloaded(f"{self._waiting} deliveries wait already")
+        answer: asyncio.Future[Stored] = self._loop.create_future()
+        self._waiting += 1
+        self._queue.put(_Waiting(entry, answer))
+        # Shielded: the commit happens, and is folded, even where its sender has gone.
+        return await asyncio.shield(answer)
+
+    def events(self, after: int = 0, until: int | None = None) -> Iterator[Recorded]:
+        return self._store.events(after, until)
+
+    def last_event(self) -> int:
+        return self._store.last_event()
+
+    # The writer thread
+
+    def _write(self) -> None:
+        closing, pause = False, TICK
+        while not closing:
+            batch: list[_Waiting] = []
+            try:
+                item = self._queue.get(timeout=pause)
+                while item is not None:
+                    batch.append(item)
+                    if len(batch) >= BATCH:
+                        break
+                    item = self._queue.get_nowait()
+                closing = item is None
+            except queue.Empty:
+                pass
+            if batch:
+                self._commit(batch)
+            elif not closing:
+                pause = TICK if not self._tend() else 0.0
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            results = self._store.commit([candidate(waiting.entry) for waiting in batch])
+        except Exception as error:  # noqa: BLE001  # A bug; raised again to whoever waits.
+            self._tell(self._failed, batch, error)
+        else:
+            recorded = [event for stored in results for event in stored.new_events]
+            self._tell(self._committed, batch, results, recorded)
+
+    def _tend(self) -> bool:
+        """Whether there is more to do at once."""
+        try:
+            more = self._store.tend()
+        except JournalUnavailable as error:
+            self._tell(self._judge, str(error))
+            return False
+        except Exception:
+            log.exception("a bug")
+            return False
+        if self._failure:
+            self._tell(self._judge, "")
+        return more
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    # Back on the event loop
+
+    def _committed(
+        self, batch: list[_Waiting], results: list[Stored], recorded: list[Recorded]
+    ) -> None:
+        self._judge("")
+        self._waiting -= len(batch)
+        if recorded:
+            self._listener(recorded)
+        for waiting, stored in zip(batch, results, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(stored)
+
+    def _failed(self, batch: list[_Waiting], error: Exception) -> None:
+        self._judge(str(error))
+        self._waiting -= len(batch)
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
+
+    def _judge(self, failure: str) -> None:
+        """Takes note of why the journal fails, nothing where it works, and says so when that changes."""
+        if failure and not self._failure:
+            log.error("no delivery can be kept: %s", failure)
+        elif self._failure and not failure:
+            log.info("deliveries are kept again")
+        self._failure = failure
