@@ -91,7 +91,8 @@ def component(name: str, file: str) -> Any:
 
 def in_the_image(variable: str) -> str:
     """What the image sets a variable to."""
-    match = re.search(rf"\b{variable}=(\S+)", (ROOT / "Containerfile").read_text())
+    containerfile = (ROOT / "Containerfile").read_text()
+    match = re.search(rf"^    {variable}=(\S+)", containerfile, re.MULTILINE)
     assert match
     return match[1]
 
