@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, LiteralString, TypeVar, cast
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import conninfo
@@ -93,20 +93,18 @@ CREATE TABLE events (
     hash bytea NOT NULL
 );
 CREATE INDEX events_by_delivery ON events (delivery);
-"""
+"""  # noqa: S608  # Fixed words.
 
 _PATH = f"SET LOCAL search_path = {SCHEMA}, pg_temp;"
 _BEGIN = f"""
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 {_PATH}
 SET LOCAL lock_timeout = '4s';
-SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = '3s';
 SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') <> 'remote_apply';
 """
-"""Whoever stops in the midst of a commit holds up the others for no longer than three seconds. A limit
-to statements is taken off, because it would end the wait for a synchronous standby with a success."""
+"""Whoever stops in the midst of a commit holds up the others for no longer than three seconds."""
 
 _BEGIN_READING = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_PATH}"
 
@@ -171,14 +169,10 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
             self.close()
             raise psycopg.OperationalError("the server does not answer") from error
 
-    def run(self, statement: str, values: Any = None) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Executes a statement of fixed words."""
-        return self.execute(cast("LiteralString", statement), values)
-
     def run_all(self, statements: str, values: Any = None) -> list[list[tuple[Any, ...]]]:
         """Executes several statements in one message; the rows of each that has some."""
         cursor = psycopg.ClientCursor(self)
-        cursor.execute(cast("LiteralString", statements), values)
+        cursor.execute(statements, values)
         return [one.fetchall() for one in cursor.results() if one.description]
 
 
@@ -191,11 +185,11 @@ class PostgresServer:
             given = conninfo.conninfo_to_dict(url)
         except psycopg.ProgrammingError:
             given = {"host": "@"}
-        if "@" in str(given.get("host", "")):
+        if "@" in f"{given.get('host')}{given.get('dbname')}":
             # Without a cause: the parser quotes what it took for a host, which may be half a password.
             raise JournalError(
                 "the URL of the journal cannot be read; it is postgresql://USER:PASSWORD@HOST/DATABASE, "
-                "with %40 for @, %2F for / and %23 for # in a name or password"
+                "with %40 for @ and %2F for / in a name or password"
             ) from None
         self._password = str(given.get("password") or "")
         self._name = f"postgresql://{given.get('host', '')}/{given.get('dbname', '')}"
@@ -242,12 +236,20 @@ class PostgresServer:
         return connection
 
     def _examine(self, connection: _Connection) -> None:
-        names = "server_version_num", "server_encoding", "fsync", "full_page_writes", "synchronous_commit"
+        names = (
+            "server_version_num",
+            "server_encoding",
+            "fsync",
+            "full_page_writes",
+            "synchronous_commit",
+        )
         settings = ", ".join(f"current_setting('{name}', true)" for name in names)
-        values = connection.run(f"SELECT pg_is_in_recovery(), {settings}").fetchone()
+        values = connection.execute(f"SELECT pg_is_in_recovery(), {settings}").fetchone()
         standby, version, encoding, fsync, full_pages, synchronous = values or (None,) * 6
         if int(version or 0) < LEAST_SERVER * 10_000:
-            raise self._refusal(f"PostgreSQL {LEAST_SERVER} is the oldest that serves", "upgrade it")
+            raise self._refusal(
+                f"PostgreSQL {LEAST_SERVER} is the oldest that serves", "upgrade it"
+            )
         if standby:
             raise self._refusal("it is a standby, which takes no writes", "name the primary")
         if encoding not in ("UTF8", None):
@@ -271,7 +273,7 @@ class PostgresServer:
     def _version(self, connection: _Connection) -> int | None:
         """The version of the journal's tables, None where there are none. Raises JournalError where they
         are another program's, or a newer gateway's."""
-        ((tables, ours),) = connection.run(
+        ((tables, ours),) = connection.execute(
             "SELECT count(DISTINCT c.oid), count(a.attname) FROM pg_class AS c "
             "JOIN pg_namespace AS n ON n.oid = c.relnamespace LEFT JOIN pg_attribute AS a "
             "ON a.attrelid = c.oid AND c.relname = 'head' AND a.attname = 'version' "
@@ -284,7 +286,7 @@ class PostgresServer:
             raise self._refusal(
                 f"the schema {SCHEMA} holds tables of another program", "name another database"
             )
-        ((version,),) = connection.run(f"SELECT version FROM {SCHEMA}.head").fetchall()  # noqa: S608  # Fixed words.
+        ((version,),) = connection.execute(f"SELECT version FROM {SCHEMA}.head").fetchall()  # noqa: S608  # Fixed words.
         self._check(version)
         return int(version)
 
@@ -299,10 +301,12 @@ class PostgresServer:
         """Creates the tables, where nobody else was the first to."""
         connection.run_all(f"{_BEGIN} SELECT pg_advisory_xact_lock({_LOCK})")
         if self._version(connection) is None:
-            if not connection.run("SELECT 1 FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchall():
-                connection.run(f"CREATE SCHEMA {SCHEMA}")
+            if not connection.execute(
+                "SELECT 1 FROM pg_namespace WHERE nspname = %s", (SCHEMA,)
+            ).fetchall():
+                connection.execute(f"CREATE SCHEMA {SCHEMA}")
             connection.run_all(_TABLES)
-        connection.run("COMMIT")
+        connection.execute("COMMIT")
 
     @contextmanager
     def reader(self) -> Iterator[Query]:
@@ -336,7 +340,7 @@ def rows(
     marked = statement.replace("%", "%%").replace("?", "%s")
     with connection.cursor(f"rows_{next(_NUMBERS)}", binary=True) as cursor:
         cursor.itersize = PAGE
-        cursor.execute(cast("LiteralString", marked), values)
+        cursor.execute(marked, values)
         yield from cursor
 
 
@@ -420,7 +424,7 @@ class PostgresStore:
             connection.close()
 
     def _probe(self, connection: _Connection) -> None:
-        ((version, standby),) = connection.run(
+        ((version, standby),) = connection.execute(
             f"SELECT version, pg_is_in_recovery() FROM {SCHEMA}.head"  # noqa: S608  # Fixed words.
         ).fetchall()
         self._server.check(version)
@@ -431,10 +435,10 @@ class PostgresStore:
         """Removes a few rows, where no other gateway does."""
         kept, now, removed = self._retention, time.time(), 0
         *_, ((mine,),), ((size,),) = connection.run_all(
-            f"{_BEGIN} SELECT pg_try_advisory_xact_lock({_LOCK + 1}); SELECT bytes FROM head"
+            f"{_BEGIN} SELECT pg_try_advisory_xact_lock({_LOCK + 1}); SELECT bytes FROM head"  # noqa: S608  # Fixed words.
         )
         if mine and kept.events:
-            removed += connection.run(_remove("events"), (now - kept.events,)).rowcount
+            removed += connection.execute(_remove("events"), (now - kept.events,)).rowcount
         before = now - kept.deliveries if kept.deliveries else -math.inf
         if kept.size and size > kept.size:
             before = math.inf
@@ -443,11 +447,11 @@ class PostgresStore:
                 f"WITH gone AS ({_remove('deliveries')} RETURNING length(body) + length(headers) "  # noqa: S608  # Fixed words.
                 f"+ length(query) + length(reasons) + {ROW} AS bytes) SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM gone"
             )
-            ((gone, size),) = connection.run(statement, (before,)).fetchall()
+            ((gone, size),) = connection.execute(statement, (before,)).fetchall()
             removed += gone
             if gone:
-                connection.run("UPDATE head SET bytes = bytes - %s", (size,))
-        connection.run("COMMIT" if removed else "ROLLBACK")
+                connection.execute("UPDATE head SET bytes = bytes - %s", (size,))
+        connection.execute("COMMIT" if removed else "ROLLBACK")
         return removed > 0
 
     def watch(self, news: Callable[[], None]) -> None:
@@ -475,7 +479,7 @@ class PostgresStore:
         try:
             connection = self._reading()
             yield partial(rows, connection)
-            connection.run("COMMIT")
+            connection.execute("COMMIT")
             self._idle.append(connection)
             connection = None
         except psycopg.Error as error:
@@ -523,13 +527,15 @@ class _Commit:
         )
         self._server.check(version)
         if self._doubtful and receipts == [(self._doubtful.receipts[0],)]:
-            # It holds the row of `head` no longer, so it is decided; and it is kept whole or not at all.
-            connection.run("ROLLBACK")
+            # That try holds the row of `head` no longer, so it is decided, and whole. What it wrote is as
+            # durable as what is written now.
+            with _committing(connection):
+                connection.execute("UPDATE head SET bytes = bytes")
             return self._doubtful.results
         accepted = {(source, name): was_accepted for source, name, was_accepted in names}
         judged = judge(self._batch, Head._make(head), accepted, {one for (one,) in identities})
         if not judged.deliveries:
-            connection.run("ROLLBACK")
+            connection.execute("ROLLBACK")
             return judged.results
         self._doubtful = _receipted(judged)
         _write(connection, self._doubtful, self._token)
@@ -542,7 +548,24 @@ def _receipted(judged: Judged) -> Judged:
 
 
 def _write(connection: _Connection, judged: Judged, token: str) -> None:
-    """Writes and commits in one message. Raises psycopg.Error where that is not known to be durable."""
+    size = sum(
+        len(row.body) + len(row.headers) + len(row.query) + len(row.reasons) + ROW
+        for row in judged.deliveries
+    )
+    with _committing(connection):
+        columns = [*zip(*judged.deliveries, strict=True), judged.receipts]
+        connection.execute(_INSERT_DELIVERIES, [list(column) for column in columns])
+        if judged.events:
+            columns = list(zip(*judged.events, strict=True))
+            connection.execute(_INSERT_EVENTS, [list(column) for column in columns])
+            connection.execute("SELECT pg_notify(%s, %s)", (SCHEMA, token))
+        connection.execute(_MOVE_HEAD, (*judged.head, size))
+
+
+@contextmanager
+def _committing(connection: _Connection) -> Iterator[None]:
+    """Commits what a block executes, all in one message. Raises psycopg.Error where it is not known to be
+    durable."""
     warnings: list[str] = []
 
     def note(notice: Diagnostic) -> None:
@@ -551,19 +574,9 @@ def _write(connection: _Connection, judged: Judged, token: str) -> None:
             warnings.append(notice.message_primary or "a warning")
 
     connection.add_notice_handler(note)
-    size = sum(
-        len(row.body) + len(row.headers) + len(row.query) + len(row.reasons) + ROW
-        for row in judged.deliveries
-    )
     with connection.pipeline():
-        columns = [*zip(*judged.deliveries, strict=True), judged.receipts]
-        connection.run(_INSERT_DELIVERIES, [list(column) for column in columns])
-        if judged.events:
-            columns = list(zip(*judged.events, strict=True))
-            connection.run(_INSERT_EVENTS, [list(column) for column in columns])
-            connection.run("SELECT pg_notify(%s, %s)", (SCHEMA, token))
-        connection.run(_MOVE_HEAD, (*judged.head, size))
-        committed = connection.run("COMMIT")
+        yield
+        committed = connection.execute("COMMIT")
     connection.remove_notice_handler(note)
     if warnings or committed.statusmessage != "COMMIT":
         raise psycopg.OperationalError("; ".join(warnings) or "the commit was rolled back")
@@ -597,7 +610,7 @@ class _Listener(threading.Thread):
     def run(self) -> None:
         while not self._stopped.is_set():
             with suppress(psycopg.Error), self._server.connect() as connection:
-                connection.run(f"LISTEN {SCHEMA}")
+                connection.execute(f"LISTEN {SCHEMA}")
                 self._news()
                 self._hear(connection)
             self._news()
