@@ -31,6 +31,10 @@ from tests.journals import PostgresHome, append, entry
 from tests.postgres import PASSWORD, Network, Server, network, pgbouncer
 
 FAULTS = int(os.environ.get("GATEWAY_TEST_FAULTS", "20"))
+_SHOW_ALL = (
+    *("--scrape-interval", "0", "--window", "3500"),
+    *("--max-series", "100000", "--max-series-of-app", "100000"),
+)
 RACES = int(os.environ.get("GATEWAY_TEST_RACES", "1000"))
 
 
@@ -222,6 +226,23 @@ def test_commits_are_durable_whatever_the_role_says_later(postgres: Server, data
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
     with pytest.raises(JournalUnavailable, match="synchronous_commit is off"):
         store.commit([candidate(entry(1))])
+
+
+def test_a_database_that_lost_commits_is_told_of(
+    postgres: Server, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a failover to a standby that was behind; what comes next is kept all the same."""
+    home = PostgresHome(postgres.url(database))
+    store = _store(home.url)
+    store.commit([candidate(entry(1)), candidate(entry(2))])
+    for table in ("deliveries", "events"):
+        home.change(f"DELETE FROM {table} WHERE seq = 2")
+    home.change("UPDATE head SET deliveries = 1, events = 1")
+    assert store.commit([candidate(entry(3))])[0].new_events[0].place == 2
+    assert "went back from delivery 2 to 1" in caplog.text
+    caplog.clear()
+    store.commit([candidate(entry(4))])
+    assert not caplog.text
 
 
 def test_a_damaged_event_is_left_out(postgres: Server, database: str) -> None:
@@ -439,10 +460,7 @@ def replicas(tmp_path: Path, url: str) -> Iterator[tuple[Gateway, Gateway]]:
         for folder in folders:
             folder.mkdir()
         one, two = (
-            stack.enter_context(
-                running(folder, "--journal", url, "--scrape-interval", "0", "--window", "3500")
-            )
-            for folder in folders
+            stack.enter_context(running(folder, "--journal", url, *_SHOW_ALL)) for folder in folders
         )
         yield one, two
 
@@ -559,16 +577,18 @@ def test_faults_lose_nothing_that_was_acknowledged(
         link.cut,
         link.lose_commit,
     ]
-    slow = lambda: _silence(link)  # noqa: E731  # One of the list.
     journal = "--journal", postgres.url(database, link.port)
-    with running(tmp_path, *journal, "--scrape-interval", "0", "--window", "3500") as gateway:
+    with running(tmp_path, *journal, *_SHOW_ALL) as gateway:
         load = _Load(gateway)
         slowest = 0.0
         with load.running():
             load.wait_for(100)
             for number in range(FAULTS):
                 time.sleep(random.uniform(0, 0.15))
-                (slow if number % 10 == 9 else random.choice(faults))()
+                if number % 10 == 9:
+                    _silence(link)
+                else:
+                    random.choice(faults)()
                 slowest = max(slowest, load.wait_for(20))
         print(f"{len(load.acknowledged)} acknowledged, {load.statuses}, back in {slowest:.1f} s")
         eventually(lambda: len(_commits(gateway)) == _rows(postgres, database, "events"))

@@ -362,6 +362,7 @@ class PostgresStore:
         self._damaged: set[int] = set()
         self._works = True
         self._pruned = -math.inf
+        self._head = Head(0, 0)
         self._token = secrets.token_hex(8)
         self._idle: deque[_Connection] = deque()
         self._listener: _Listener | None = None
@@ -378,7 +379,18 @@ class PostgresStore:
 
     def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
         # As long as all went well, a restart or failover is waited for. Afterwards nobody waits twice.
-        return self._done(_Commit(self._server, batch, self._token), patient=self._works)
+        work = _Commit(self._server, batch, self._token)
+        results = self._done(work, patient=self._works)
+        if work.before.deliveries < self._head.deliveries:
+            log.error(
+                "the journal %s went back from delivery %d to %d: the database lost what was acknowledged; "
+                "restart every gateway, so that what it shows is what is kept",
+                self._server,
+                self._head.deliveries,
+                work.before.deliveries,
+            )
+        self._head = work.after
+        return results
 
     def tend(self) -> bool:
         due = time.monotonic() - self._pruned >= PRUNE_EVERY
@@ -514,6 +526,7 @@ class _Commit:
         self._batch = batch
         self._token = token
         self._doubtful: Judged | None = None
+        self.before = self.after = Head(0, 0)
 
     def __call__(self, connection: _Connection) -> list[Stored]:
         *_, ((version, *head),), names, identities, receipts = connection.run_all(
@@ -526,6 +539,7 @@ class _Commit:
             },
         )
         self._server.check(version)
+        self.before = self.after = Head._make(head)
         if self._doubtful and receipts == [(self._doubtful.receipts[0],)]:
             # That try holds the row of `head` no longer, so it is decided, and whole. What it wrote is as
             # durable as what is written now.
@@ -533,12 +547,13 @@ class _Commit:
                 connection.execute("UPDATE head SET bytes = bytes")
             return self._doubtful.results
         accepted = {(source, name): was_accepted for source, name, was_accepted in names}
-        judged = judge(self._batch, Head._make(head), accepted, {one for (one,) in identities})
+        judged = judge(self._batch, self.before, accepted, {one for (one,) in identities})
         if not judged.deliveries:
             connection.execute("ROLLBACK")
             return judged.results
         self._doubtful = _receipted(judged)
         _write(connection, self._doubtful, self._token)
+        self.after = judged.head
         return judged.results
 
 
