@@ -239,10 +239,24 @@ def test_a_database_that_lost_commits_is_told_of(
         home.change(f"DELETE FROM {table} WHERE seq = 2")
     home.change("UPDATE head SET deliveries = 1, events = 1")
     assert store.commit([candidate(entry(3))])[0].new_events[0].place == 2
-    assert "went back from delivery 2 to 1" in caplog.text
+    assert "ends 1 deliveries before what was acknowledged" in caplog.text
+    assert store.missing == 1
     caplog.clear()
     store.commit([candidate(entry(4))])
     assert not caplog.text
+
+
+def test_tables_that_are_removed_are_not_made_anew(postgres: Server, database: str) -> None:
+    """A gateway that finds none while it runs keeps nothing, rather than beginning a second journal."""
+    store = _store(postgres.url(database))
+    postgres.execute("ALTER SCHEMA pelorus_gateway RENAME TO elsewhere", database)
+    for _ in range(2):
+        with pytest.raises(JournalUnavailable):
+            store.commit([candidate(entry(1))])
+    with pytest.raises(JournalUnavailable, match="removed while it was in use"):
+        store.tend()
+    postgres.execute("ALTER SCHEMA elsewhere RENAME TO pelorus_gateway", database)
+    assert store.commit([candidate(entry(1))])[0].verdict is Verdict.ACCEPTED
 
 
 def test_a_damaged_event_is_left_out(postgres: Server, database: str) -> None:

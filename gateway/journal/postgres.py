@@ -220,7 +220,7 @@ class PostgresServer:
         # Statements that are prepared, or a transaction begun unasked, would be of a session.
         return _Connection.connect(autocommit=True, prepare_threshold=None, **parameters)
 
-    def open_writer(self) -> _Connection:
+    def open_writer(self, *, create: bool = False) -> _Connection:
         """A connection to a server that is durable, and has the journal's tables. Raises JournalError
         and psycopg.Error."""
         connection = self.connect(writing=True)
@@ -228,6 +228,10 @@ class PostgresServer:
             connection.until = time.monotonic() + DEADLINE
             self._examine(connection)
             if self._version(connection) is None:
+                if not create:
+                    raise self._refusal(
+                        "its tables were removed while it was in use", "put them back"
+                    )
                 self._create(connection)
             connection.until = math.inf
         except BaseException:
@@ -363,11 +367,13 @@ class PostgresStore:
         self._works = True
         self._pruned = -math.inf
         self._head = Head(0, 0)
+        self.missing = 0
+        """How many deliveries the database lost since the start."""
         self._token = secrets.token_hex(8)
         self._idle: deque[_Connection] = deque()
         self._listener: _Listener | None = None
         try:
-            self._connection: _Connection | None = server.open_writer()
+            self._connection: _Connection | None = server.open_writer(create=True)
         except psycopg.Error as error:
             raise JournalError(
                 f"cannot open the journal {server}: {server.words(error)}"
@@ -381,20 +387,22 @@ class PostgresStore:
         # As long as all went well, a restart or failover is waited for. Afterwards nobody waits twice.
         work = _Commit(self._server, batch, self._token)
         results = self._done(work, patient=self._works)
-        if work.before.deliveries < self._head.deliveries:
+        lost = self._head.deliveries - work.before.deliveries
+        if lost > 0:
+            self.missing += lost
             log.error(
-                "the journal %s went back from delivery %d to %d: the database lost what was acknowledged; "
+                "the journal %s ends %d deliveries before what was acknowledged: the database lost them; "
                 "restart every gateway, so that what it shows is what is kept",
                 self._server,
-                self._head.deliveries,
-                work.before.deliveries,
+                lost,
             )
         self._head = work.after
         return results
 
     def tend(self) -> bool:
+        kept = self._retention
         due = time.monotonic() - self._pruned >= PRUNE_EVERY
-        if not due or self._retention == KEEP_ALL:
+        if not due or not (kept.deliveries or kept.events or kept.size):
             self._done(self._probe, patient=False)
             return False
         more = self._done(self._prune, patient=False)
