@@ -39,7 +39,11 @@ class JournalUrl(Struct, frozen=True):
     path: Path | None
 
     def __str__(self) -> str:
-        return str(self.path) if self.path else re.sub(r"(?<=:)[^:@/]*(?=@)", "***", self.url)
+        if self.path:
+            return str(self.path)
+        # Up to the last `@`: a password may hold what should have been percent-encoded.
+        shown = re.sub(r"(?<=//)([^:@/]*):.*@", r"\1:***@", self.url)
+        return re.sub(r"(?<=password=)[^&]*", "***", shown)
 
 
 class Settings(Struct, frozen=True, kw_only=True):

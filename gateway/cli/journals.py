@@ -4,7 +4,8 @@ import argparse
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
 
@@ -42,9 +43,11 @@ def url(options: argparse.Namespace) -> JournalUrl:
 
 
 def database(url: JournalUrl) -> Database:
-    """A journal to read."""
+    """A journal to read. Raises SettingsError."""
     if url.path is None:
-        raise SettingsError("postgresql is not supported yet")
+        with _postgresql():
+            from gateway.journal.postgres import PostgresServer  # noqa: PLC0415  # See there.
+        return reading(lambda: PostgresServer(url.url))
     return SqliteFile(url.path)
 
 
@@ -76,8 +79,22 @@ def opened(
 ) -> Store:
     """A journal to write. Raises JournalError and SettingsError."""
     if url.path is None:
-        raise SettingsError("postgresql is not supported yet")
+        with _postgresql():
+            from gateway.journal.postgres import PostgresServer, PostgresStore  # noqa: PLC0415  # See there.
+        return PostgresStore(PostgresServer(url.url), retention)
     return SqliteStore(url.path, retention, workers=workers, lock=lock)
+
+
+@contextmanager
+def _postgresql() -> Iterator[None]:
+    """Where what talks to PostgreSQL is imported: it is large, and installed only where it is wanted.
+    Raises SettingsError."""
+    try:
+        yield
+    except ImportError as error:
+        raise SettingsError(
+            f"a journal in PostgreSQL needs psycopg ({error}): pip install 'pelorus-gateway[postgresql]'"
+        ) from error
 
 
 def reading(read: Callable[[], T]) -> T:
