@@ -139,7 +139,9 @@ async def _serve(
     )
     listening = [
         Listening(
-            public_app(pipeline, limits), public, Listener(deadlines, connection_limit(), refused)
+            public_app(pipeline, limits, settings.trusted_proxies),
+            public,
+            Listener(deadlines, connection_limit(), refused),
         ),
         Listening(internal_routes, internal, Listener(deadlines, MAX_CONNECTIONS, refused)),
     ]
