@@ -47,7 +47,7 @@ class Edge:
         self._nobody = nobody()
         self._last_receipt = 0.0
         self._log = DeliveriesLog()
-        self._failures = Failures(self._log)
+        self._failures = Failures(self._log.line)
 
     def body(self, scope: HTTPScope, receive: Receive, limit: int) -> Body:
         deadline = self.limits.body_timeout

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable
 
-from gateway.app.deliveries_log import DeliveriesLog
-
 PERIOD = 60.0
 """Seconds."""
 LINES = 5
@@ -12,10 +10,13 @@ LINES = 5
 
 
 class Failures:
-    """Bounded by the number of sources: names that nobody serves share one. Metrics count each."""
+    """Bounded by the number of sources: names that nobody serves share one. Metrics count each. `say`
+    takes a level and a line."""
 
-    def __init__(self, log: DeliveriesLog, clock: Callable[[], float] = time.monotonic) -> None:
-        self._log = log
+    def __init__(
+        self, say: Callable[[str, str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say = say
         self._clock = clock
         self._since: dict[str, float] = {}
         self._counts: dict[str, int] = {}
@@ -32,4 +33,4 @@ class Failures:
         self._counts[source] += 1
         if self._counts[source] <= LINES:
             named = source or "a source that is not served"
-            self._log.line("WARNING", f"{named} refused, from {address}: {why}{more}")
+            self._say("WARNING", f"{named} refused, from {address}: {why}{more}")
