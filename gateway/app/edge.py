@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Callable
 from litestar.types import HTTPScope, Receive
 from msgspec import Struct
 
+from gateway import addresses
+from gateway.addresses import Networks
 from gateway.app import http
 from gateway.app.deliveries_log import DeliveriesLog
+from gateway.app.failures import Failures
 from gateway.app.http import Body, Budget, Disconnected, Refused
 from gateway.authentication import Authentication, nobody
 from gateway.delivery import Delivery
@@ -33,15 +36,18 @@ class Limits(Struct, frozen=True):
 
 
 class Edge:
-    """One for the public listener: the limits hold over all its routes."""
+    """One for the public listener: the limits hold over all its routes. What trusted proxies say of
+    whom they forward for is believed."""
 
-    def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
+    def __init__(self, pipeline: Pipeline, limits: Limits, trusted: Networks = ()) -> None:
         self.pipeline = pipeline
+        self._trusted = trusted
         self.limits = limits
         self._budget = Budget(limits.in_flight)
         self._nobody = nobody()
         self._last_receipt = 0.0
         self._log = DeliveriesLog()
+        self._failures = Failures(self._log.line)
 
     def body(self, scope: HTTPScope, receive: Receive, limit: int) -> Body:
         deadline = self.limits.body_timeout
@@ -50,6 +56,32 @@ class Edge:
     def authentication(self, source: Source | None) -> Authentication:
         """That of a source; for an unknown one another that no request passes, at the same cost."""
         return source.authentication if source else self._nobody
+
+    async def is_authentic(self, source: Source | None, scope: HTTPScope, raw: bytes) -> bool:
+        """Whether a request is from whom it claims. Raises Refused where that cannot be told now.
+
+        Everyone's proof is looked at, whatever failed before: who makes wrong ones locks nobody out.
+        """
+        checked = self.authentication(source)
+        headers, now = scope["headers"], time.time()
+        peer = scope["client"]
+        sender = addresses.sender(peer[0] if peer else "", headers, self._trusted)
+        is_admitted = (
+            source is None or not source.allow_from or addresses.holds(source.allow_from, sender)
+        )
+        if is_admitted and checked.prepare is not None and not await checked.prepare(headers):
+            detail = "the keys that tell who sends cannot be had now"
+            raise http.unavailable("issuer", detail, close=True)
+        is_proven = checked.verify(headers, raw, now, scope["query_string"])
+        if is_proven and is_admitted:
+            return source is not None
+        why = "its proof is missing or wrong"
+        if is_proven:
+            why = "its proof holds, and `allow_from` does not have the address"
+        elif checked.fault is not None:
+            why = checked.fault(headers, now)
+        self._failures.note(source.plan.source if source else "", sender, why)
+        return False
 
     async def deliver(
         self,

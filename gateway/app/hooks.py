@@ -2,7 +2,6 @@
 
 import logging
 import re
-import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -64,17 +63,15 @@ class Hooks:
             raise Refused(
                 HTTPStatus.METHOD_NOT_ALLOWED, "method", "use POST", close=True, headers=allow
             )
-        headers = scope["headers"]
-        _check_type(headers, source)
-        authentication = self._edge.authentication(source)
-        query = scope["query_string"]
-        if not authentication.needs_body and not authentication.verify(
-            headers, b"", time.time(), query
-        ):
-            raise _unauthorized(close=True)
+        _check_type(scope["headers"], source)
+        needs_body = self._edge.authentication(source).needs_body
+        if not needs_body and not await self._edge.is_authentic(source, scope, b""):
+            raise _unauthorized()
         async with self._edge.body(scope, receive, self._edge.limits.body) as raw:
-            if not authentication.verify(headers, raw, time.time(), query) or source is None:
-                raise _unauthorized(close=False)
+            if needs_body and not await self._edge.is_authentic(source, scope, raw):
+                raise _unauthorized()
+            if source is None:
+                raise _unauthorized()
             answer = await self._edge.deliver(source, scope, raw, refuse)
         if answer.greeting is not None and answer.greeting.visit:
             await _visit(answer.greeting.visit, answer.source)
@@ -96,9 +93,10 @@ def _check_type(headers: http.RawHeaders, source: Source | None) -> None:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", detail, close=True)
 
 
-def _unauthorized(*, close: bool) -> Refused:
-    # The same for an unknown source as for a wrong signature: it tells nothing of what is served.
-    return Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", close=close)
+def _unauthorized() -> Refused:
+    # The same for an unknown source as for a wrong signature: it tells nothing of what is served. And
+    # each guess costs its sender a connection.
+    return Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", close=True)
 
 
 async def _visit(url: str, source: str) -> None:

@@ -6,7 +6,6 @@ down to their words. What is mapped and kept is the source `pelorus`.
 
 import json
 import re
-import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -101,7 +100,7 @@ class PelorusWebhook:
                 raise _unauthentic("Invalid signature.")
             if source.authentication.headers and http.header(headers, _SIGNATURE) is None:
                 raise _unauthentic("Non existing signature.")
-            if not source.authentication.verify(headers, raw, time.time()):
+            if not await self._edge.is_authentic(source, scope, raw):
                 raise _unauthentic("Invalid signature.")
             answer = await self._edge.deliver(source, scope, raw, refuse)
         if http.header(headers, _EVENT) == b"ping":

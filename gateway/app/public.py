@@ -6,6 +6,7 @@ from typing import cast
 from litestar import Litestar, get
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from gateway.addresses import Networks
 from gateway.app import http
 from gateway.app.edge import Edge, Limits
 from gateway.app.hooks import Hooks
@@ -20,9 +21,9 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def public_app(pipeline: Pipeline, limits: Limits) -> ASGIApp:
+def public_app(pipeline: Pipeline, limits: Limits, trusted: Networks = ()) -> ASGIApp:
     """The application of the public listener."""
-    edge = Edge(pipeline, limits)
+    edge = Edge(pipeline, limits, trusted)
     hooks = Hooks(edge)
     pelorus = PelorusWebhook(edge)
     health = Litestar(

@@ -46,6 +46,14 @@ OPTIONS = (
         help="where metrics and health are read; keep it off the internet",
     ),
     Option(
+        flag="--trusted-proxies",
+        variable="GATEWAY_TRUSTED_PROXIES",
+        default="",
+        metavar="NETWORKS",
+        help="the proxies before the public listener, such as 10.0.0.0/8,192.0.2.7: from them alone "
+        "X-Forwarded-For is believed, for the `allow_from` of mappings",
+    ),
+    Option(
         flag="--journal",
         variable="GATEWAY_JOURNAL",
         default=settings.DEFAULT_JOURNAL,
@@ -239,6 +247,7 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
     return Settings(
         listen=settings.address(*values["listen"]),
         internal_listen=settings.address(*values["internal_listen"]),
+        trusted_proxies=settings.networks(*values["trusted_proxies"]),
         journal=settings.journal_url(*values["journal"]),
         keep_deliveries=number("keep_deliveries", 0, 36_500) * DAY,
         keep_events=number("keep_events", 0, 36_500) * DAY,

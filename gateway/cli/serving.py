@@ -44,7 +44,7 @@ def listening(settings: Settings, pipeline: Pipeline, public: socket.socket) -> 
     )
     refused = partial(pipeline.telemetry.tally.refuse, "")
     listener = Listener(deadlines(settings), connection_limit(), refused)
-    return Listening(public_app(pipeline, limits), public, listener)
+    return Listening(public_app(pipeline, limits, settings.trusted_proxies), public, listener)
 
 
 def deadlines(settings: Settings) -> Deadlines:

@@ -9,6 +9,7 @@ from typing import cast
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway import authentication, fieldtype, model, plan
+from gateway.addresses import Networks, network
 from gateway.apps import NO_TABLE, Apps
 from gateway.body import Decode
 from gateway.diagnostic import Diagnostic, Span, has_errors
@@ -52,6 +53,7 @@ class CompiledMapping(Struct, frozen=True, kw_only=True):
     expressions: Mapping[Path, Expression]
     scheme: authentication.Scheme | None
     authenticate_at: Span
+    allow_from: Networks
     layer: int
     document: Table
     replaces: Document | None
@@ -272,6 +274,7 @@ def _compile_mapping(
         expressions=said.expressions,
         scheme=None if isinstance(scheme, str) else scheme,
         authenticate_at=places.key("authenticate"),
+        allow_from=tuple(map(network, written.allow_from)),
         layer=parsed.layer,
         document=whole.node,
         replaces=max(
