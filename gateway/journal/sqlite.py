@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -353,6 +353,15 @@ def _checkpoint(connection: apsw.Connection, path: Path) -> None:
         return
 
 
+def _make_certain(connection: apsw.Connection, path: Path) -> None:
+    """Syncs what the file is found to have. A writer that was killed between a write and its sync left a
+    commit that nobody was told of and that a power cut may still take; it is shown from now on, and
+    whoever sends it again is told that it is known."""
+    # A checkpoint syncs the log before it writes anything, so that this holds on a full disk, too.
+    with suppress(apsw.FullError):
+        _checkpoint(connection, path)
+
+
 def _close(connection: apsw.Connection) -> None:
     try:
         connection.close()
@@ -419,6 +428,7 @@ class SqliteFile:
             )
             connection.set_busy_timeout(BUSY_TIMEOUT)
             self._prepare(connection)
+            _make_certain(connection, path)
         except apsw.Error as error:
             if connection is not None:
                 _close(connection)
