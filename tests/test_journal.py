@@ -2,12 +2,7 @@
 
 import asyncio
 import contextlib
-import http.client
-import random
-import signal
 import sqlite3
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +20,7 @@ from gateway.journal.entry import (
 from gateway.journal.sqlite import APPLICATION_ID, SqliteStore
 from gateway.journal.writer import MAX_WAITING, Writer
 from tests import samples
-from tests.harness import Gateway, eventually, running
+from tests.harness import Gateway
 from tests.journals import Home, append, entry, event, events, run
 
 
@@ -228,61 +223,3 @@ def test_a_restart_gives_the_same_series(gateway: Gateway) -> None:
     assert gateway.samples() == before
     assert gateway.github("push", push, "d-1").json()["outcome"] == "duplicate"
     assert gateway.samples() == before
-
-
-def test_killed_while_deliveries_stream_in_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    """kill -9, several times, under eight senders that retry: every 2xx is in the series, once."""
-    with running(tmp_path, "--scrape-interval", "0") as gateway:
-        acknowledged: set[str] = set()
-        stop = threading.Event()
-        senders = [
-            threading.Thread(target=_send, args=(gateway, number, acknowledged, stop))
-            for number in range(8)
-        ]
-        for sender in senders:
-            sender.start()
-        try:
-            for _ in range(5):
-                _until_more(acknowledged, 100)
-                time.sleep(random.uniform(0, 0.2))
-                gateway.stop(signal.SIGKILL)
-                gateway.start()
-        finally:
-            stop.set()
-            for sender in senders:
-                sender.join()
-        shown = [
-            line.partition('commit="')[2].partition('"')[0]
-            for line in gateway.get("/metrics").body.decode().splitlines()
-            if line.startswith("commit_timestamp{")
-        ]
-        gateway.stop()
-    assert len(acknowledged) >= 500
-    assert len(shown) == len(set(shown))
-    assert acknowledged <= set(shown)
-    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "journal.sqlite")) as database:
-        (events, commits) = database.execute(
-            "SELECT count(*), count(DISTINCT json_extract(fields, '$.commit')) FROM events"
-        ).fetchone()
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert events == commits == len(shown)
-
-
-def _until_more(acknowledged: set[str], number: int) -> None:
-    target = len(acknowledged) + number
-    eventually(lambda: len(acknowledged) >= target, timeout=60)
-
-
-def _send(gateway: Gateway, sender: int, acknowledged: set[str], stop: threading.Event) -> None:
-    """Sends commits of its own, each until it got its 2xx, as a sender that retries does."""
-    number = 0
-    while not stop.is_set():
-        number += 1
-        sha = f"{sender:08x}{number:032x}"
-        payload = samples.github_push(f"octo/app-{sender}", sha, 1_790_000_000 + number)
-        while not stop.is_set():
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if gateway.github("push", payload, sha).status == 202:
-                    acknowledged.add(sha)
-                    break
-            time.sleep(0.05)
