@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from msgspec import Struct
 
+from gateway.correlation.packing import Keys
 from gateway.event import Event, identity
 from gateway.fieldtype import FieldType
 from gateway.model import Model
@@ -49,7 +50,7 @@ class Naming:
     def __init__(self, apps: Apps, models: Mapping[str, Model]) -> None:
         self._apps = apps
         self._fields = {kind: fields_of(model) for kind, model in models.items()}
-        self._told: set[bytes] = set()
+        self._told = Keys()
         self._unknown: dict[str, set[str]] = {source: set() for source, _ in apps.names}
 
     @property
@@ -74,7 +75,7 @@ class Naming:
         if known:
             event = msgspec.structs.replace(event, fields={**event.fields, **known})
             own = identity(event)
-            if own in self._told:
+            if self._told.find(own):
                 return
             self._told.add(own)
         yield event

@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Protocol, assert_never
 from urllib.parse import parse_qsl
@@ -157,7 +157,41 @@ class StandardWebhooks(
     minimum_secret_length: MinimumLength = 16
 
 
-Scheme = Hmac | Token | QueryToken | Bearer | Basic | StandardWebhooks
+class Oidc(
+    Struct, frozen=True, kw_only=True, tag_field="scheme", tag="oidc", forbid_unknown_fields=True
+):
+    """`Authorization: Bearer <token>` with a token that an OpenID Connect issuer signed for the job that
+    sends: no secret is shared. It proves who sends, not what is sent."""
+
+    issuer: Annotated[
+        str,
+        Meta(
+            pattern=r"^https://[^\s/?#]+(/[^\s?#]*)?$",
+            description="The issuer, as its tokens name it.",
+        ),
+    ]
+    audience: Annotated[
+        str,
+        Meta(min_length=1, description="Whom the token must be for, and nobody besides."),
+    ]
+    claims: Annotated[
+        dict[str, list[str] | str],
+        Meta(
+            description="What the token must say: for each claim a text, or a list of those that may be."
+        ),
+    ]
+    jwks_file: Annotated[
+        str,
+        Meta(description="A file with the issuer's keys, where they cannot be fetched from it."),
+    ] = ""
+    tolerance: Annotated[
+        int, Meta(ge=0, le=600, description="Seconds that the clocks may differ by.")
+    ] = 60
+
+
+Shared = Hmac | Token | QueryToken | Bearer | Basic | StandardWebhooks
+"""The schemes by which sender and gateway share a secret."""
+Scheme = Shared | Oidc
 
 
 class Verify(Protocol):
@@ -173,6 +207,9 @@ class Authentication(Struct, frozen=True, kw_only=True):
     body and now and gives the headers that a sender of this scheme adds. Where `needs_body` is false,
     `verify` ignores the body, so a request can be refused before its body is read. `headers` carry
     credentials, and so do `parameters`, which are those that a sender adds to the URL.
+
+    `prepare`, where there is one, comes before `verify`; False where it cannot be told now whether a
+    request is authentic. `fault` says why one is not, without anything that the request holds.
     """
 
     needs_body: bool
@@ -180,10 +217,12 @@ class Authentication(Struct, frozen=True, kw_only=True):
     verify: Verify
     sign: Callable[[bytes, float], dict[str, str]]
     parameters: Mapping[str, str] = {}
+    prepare: Callable[[Headers], Awaitable[bool]] | None = None
+    fault: Callable[[Headers, float], str] | None = None
 
 
 def authentication(
-    scheme: Scheme | None,
+    scheme: Shared | None,
     keys: tuple[bytes, ...],
     username: bytes = b"",
     spellings: Callable[[bytes], Iterable[bytes]] | None = None,
@@ -212,6 +251,11 @@ def authentication(
             assert_never(scheme)
 
 
+def strength(scheme: Shared, key: bytes) -> int:
+    """The bytes of a secret that someone would have to guess."""
+    return len(_standard_key(key) if isinstance(scheme, StandardWebhooks) else key)
+
+
 def _everyone(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
     return True
 
@@ -231,7 +275,7 @@ def nobody() -> Authentication:
     return _hmac(scheme, (key,), None)
 
 
-def _only(headers: Headers, name: bytes) -> bytes | None:
+def only(headers: Headers, name: bytes) -> bytes | None:
     """The value of a header that must come exactly once."""
     values = [value for header, value in headers if header == name]
     return values[0] if len(values) == 1 else None
@@ -242,7 +286,7 @@ def _token(header: str, prefix: str, keys: tuple[bytes, ...]) -> Authentication:
     expected = tuple(prefix.encode() + key for key in keys)
 
     def verify(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
-        value = _only(headers, name)
+        value = only(headers, name)
         return value is not None and _matches(value, expected)
 
     return Authentication(
@@ -303,14 +347,14 @@ def _hmac(
     def time_of(headers: Headers, found: list[bytes]) -> bytes | None:
         """The signed time; empty where none is signed, None where it is not there."""
         if clock:
-            return _only(headers, clock)
+            return only(headers, clock)
         if not beside:
             return b""
         times = [one.removeprefix(beside) for one in found if one.startswith(beside)]
         return times[0] if len(times) == 1 else None
 
     def verify(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
-        value = _only(headers, name)
+        value = only(headers, name)
         if value is None:
             return False
         found = parts(value)
@@ -380,9 +424,9 @@ def _standard_webhooks(scheme: StandardWebhooks, keys: tuple[bytes, ...]) -> Aut
         return b"v1," + base64.b64encode(hmac.digest(key, content, "sha256"))
 
     def verify(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
-        identifier = _only(headers, b"webhook-id")
-        moment = _only(headers, b"webhook-timestamp")
-        signatures = _only(headers, b"webhook-signature")
+        identifier = only(headers, b"webhook-id")
+        moment = only(headers, b"webhook-timestamp")
+        signatures = only(headers, b"webhook-signature")
         if identifier is None or moment is None or signatures is None:
             return False
         if not _is_fresh(moment, now, scheme):

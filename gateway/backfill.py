@@ -17,7 +17,7 @@ from gateway.correlation.fold import Correlation, Shown
 from gateway.event import COMMIT, FAILED_DEPLOYMENT, Event
 from gateway.fieldtype import FieldType
 from gateway.model import Metric, Model
-from gateway.series import label_pairs, labels_of, written
+from gateway.series import Labels, label_pairs, written
 
 APART = 2
 """Milliseconds between two samples of a series at least. Times are decimal seconds in this format, of
@@ -78,6 +78,11 @@ class Backfill:
         self._extra = ",".join(label_pairs(extra or {}))
         self._correlation = Correlation()
         self._time_fields = {kind: _time_field(model) for kind, model in models.items()}
+        self._labels = {
+            metric.name: Labels(model, metric)
+            for model in models.values()
+            for metric in model.metrics
+        }
         self._samples: dict[str, list[_Sample]] = {}
         self._commits: dict[tuple[str, str], _Carried] = {}
 
@@ -94,10 +99,10 @@ class Backfill:
             if model is None or metric is None:
                 continue
             if shown.event.kind == COMMIT:
-                self._carry(model, metric, shown, received_at)
+                self._carry(metric, shown, received_at)
             else:
                 sample = _Sample(
-                    labels_of(model, metric, shown.event),
+                    self._labels[metric.name].of(shown.event),
                     self._own_time(shown, received_at),
                     shown.event.number(metric.value),
                 )
@@ -111,7 +116,7 @@ class Backfill:
             at = shown.event.number(self._time_fields[shown.event.kind]) or received_at
         return round(min(at, received_at) * 1000)
 
-    def _carry(self, model: Model, metric: Metric, shown: Shown, received_at: float) -> None:
+    def _carry(self, metric: Metric, shown: Shown, received_at: float) -> None:
         event = shown.event
         key = (event.text("app"), event.text("image_sha"))
         known = self._commits.get(key)
@@ -120,7 +125,7 @@ class Backfill:
             deployed |= {self._own_time(shown, received_at)}
         self._commits[key] = _Carried(
             metric.name,
-            labels_of(model, metric, event),
+            self._labels[metric.name].of(event),
             event.number(metric.value),
             self._own_time(Shown(event), received_at),
             deployed,

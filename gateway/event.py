@@ -19,7 +19,7 @@ RESTORATION = "restoration"
 FAILED_DEPLOYMENT = "failed_deployment"
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """One event; `fields` is named as in the model of its kind, absent ones left out."""
 
     kind: str

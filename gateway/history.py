@@ -7,6 +7,7 @@ shown on. The journal's order has places, so that each event is folded once, who
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -66,7 +67,8 @@ class View:
 
 
 class Shown:
-    """The view of now, on the event loop. `begin` folds what the journal holds."""
+    """The view of now, on the event loop. `begin` folds what the journal holds; without it nothing is
+    shown. No scrape is of a time before that which `clock` tells, in epoch seconds."""
 
     def __init__(
         self,
@@ -74,8 +76,11 @@ class Shown:
         history: History,
         models: Mapping[str, Model],
         apps: Apps = NO_TABLE,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.is_complete = False
+        self._is_wanted = False
+        self._clock = clock
         self._new_series = new_series
         self._history = history
         self._models = models
@@ -90,6 +95,7 @@ class Shown:
 
     async def begin(self) -> None:
         """Folds the journal; returns when all of it is shown. Raises JournalUnavailable."""
+        self._is_wanted = True
         async with self._changing:
             if not self.is_complete:
                 self.view = await self._folded(self._models, self._apps)
@@ -138,6 +144,9 @@ class Shown:
         async with self._changing:
             if apps == self._apps and feeds(models) == feeds(self._models):
                 return False
+            if not self._is_wanted:
+                self._models, self._apps = models, apps
+                return True
             view = await self._folded(models, apps)
             # From here on nothing is awaited, so that nothing is committed in between.
             self.view, self._models, self._apps = view, models, apps
@@ -147,6 +156,7 @@ class Shown:
     async def _folded(self, models: Mapping[str, Model], apps: Apps) -> View:
         """A new view of all that was told by the time it is returned."""
         view = self._empty(models, apps)
+        view.series.skip_before(round(self._clock() * 1000))
         abandoned = threading.Event()
         try:
             while await asyncio.to_thread(self._fold_more, view, abandoned.is_set) > FEW:

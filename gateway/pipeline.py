@@ -10,6 +10,7 @@ does a reload of other models or of another table of apps, which does the same w
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -65,6 +66,11 @@ class Journal(History, Protocol):
         ...
 
     @property
+    def missing(self) -> int:
+        """How many deliveries were acknowledged before the start that are not there."""
+        ...
+
+    @property
     def damaged(self) -> int:
         """How many events were found that are not what was written, and are left out."""
         ...
@@ -95,13 +101,20 @@ class Pipeline:
         journal: Journal,
         telemetry: Telemetry,
         apps: Apps = NO_TABLE,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.sources = sources
         self.journal = journal
         self.telemetry = telemetry
-        self.shown = Shown(new_series, journal, models, apps)
+        self.waiting_elsewhere: Callable[[], int] = lambda: 0
+        self.shown = Shown(new_series, journal, models, apps, clock)
         telemetry.apps(apps.teams)
         journal.follow(self.shown.tell)
+
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait for their commit, here and in other processes of this gateway."""
+        return self.journal.waiting + self.waiting_elsewhere()
 
     @property
     def series(self) -> Series:
@@ -121,7 +134,7 @@ class Pipeline:
             reading = await asyncio.to_thread(source.plan.read, delivery)
         else:
             reading = source.plan.read(delivery)
-        verdict, reasons, events = _judged(reading, source.plan)
+        verdict, reasons, events = judged(reading, source.plan)
         stored = await self.journal.append(
             Entry(
                 source=delivery.source,
@@ -138,7 +151,7 @@ class Pipeline:
             )
         )
         for new in stored.new_events:
-            self.telemetry.event(new.event.kind)
+            self.telemetry.tally.event(new.event.kind)
         malformed = reading.outcome if isinstance(reading.outcome, Malformed) else None
         return Answer(
             source=delivery.source,
@@ -167,7 +180,8 @@ class Pipeline:
         self.sources = sources
 
 
-def _judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], tuple[Event, ...]]:
+def judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], tuple[Event, ...]]:
+    """What becomes of a delivery, with the reasons or the events, apart from what the journal knows."""
     match reading.outcome:
         case Accepted(events):
             return Verdict.ACCEPTED, (), events

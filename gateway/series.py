@@ -12,9 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from gateway.correlation.fold import Correlation
-from gateway.event import COMMIT, Event, FieldValue
+from gateway.event import COMMIT, Event
 from gateway.fieldtype import FieldType
 from gateway.model import Metric, Model
+
+CHUNK = 500
+"""Lines that are kept, and rendered, together at most."""
 
 
 class Line(NamedTuple):
@@ -25,21 +28,48 @@ class Line(NamedTuple):
     openmetrics: str
 
 
+class Rendered(NamedTuple):
+    """Lines as a reader wants them. Where they are compressed, `length` is that of the text, and
+    `checksum` its share in the checksum of a longer one."""
+
+    body: bytes
+    checksum: int = 0
+    length: int = 0
+
+
+class Chunk:
+    """Lines of one metric that stay as they are. `rendered` is what readers made of them, by the name
+    of a format of theirs, kept for the next time."""
+
+    __slots__ = ("lines", "rendered")
+
+    def __init__(self, lines: tuple[Line, ...]) -> None:
+        self.lines = lines
+        self.rendered: dict[str, Rendered] = {}
+
+
 class Family(NamedTuple):
     """The samples of one metric that a scrape shows."""
 
     name: str
     help: str
-    lines: list[Line]
+    chunks: list[Chunk]
+
+    @property
+    def lines(self) -> list[Line]:
+        return [line for chunk in self.chunks for line in chunk.lines]
+
+
+_Key = tuple[str, str]
+"""A metric and the labels of a series."""
 
 
 class _Due(NamedTuple):
     at: int
     order: int
-    metric: str
+    key: _Key
     app: str
-    labels: str
-    value: str
+    line: Line
 
 
 class Window(NamedTuple):
@@ -60,38 +90,46 @@ class Series:
     def __init__(self, models: Mapping[str, Model], window: Window) -> None:
         self.correlation = Correlation()
         self.overflow = 0
-        self._models = models
+        self._feeds = {kind: _Feeds(model) for kind, model in models.items()}
         self._window = window
         self._folded = 0
-        self._last: dict[tuple[str, str], int] = {}
+        self._last: dict[_Key, int] = {}
         self._due: list[_Due] = []
         self._ages: list[_Due] = []
         self._ages_of_app: dict[str, deque[_Due]] = {}
         self._sizes: Counter[str] = Counter()
         self._size = 0
-        self._shown: dict[str, dict[str, Line]] = {
-            metric.name: {} for model in models.values() for metric in model.metrics
+        self._shown: dict[str, _Shelf] = {
+            metric.name: _Shelf() for model in models.values() for metric in model.metrics
         }
         self._help = {
             metric.name: metric.help for model in models.values() for metric in model.metrics
         }
+        self._never_shown = 0
+        self._passed: list[tuple[int, _Key]] = []
+
+    def skip_before(self, now: int) -> None:
+        """Promises that no scrape comes before this time (epoch milliseconds). Samples that have left
+        the window by then are learned from and no more: a history is folded in half the time."""
+        self._never_shown = now - self._window.length
 
     def fold(self, event: Event, received_at: int) -> None:
         """Takes in an event received at this time (epoch milliseconds), in the journal's order."""
         at = received_at
-        for shown in self.correlation.fold(event, received_at / 1000):
-            model = self._models.get(shown.event.kind)
-            metric = model.metric_of(shown.event) if model else None
-            if model is None or metric is None:
+        for shown, is_echo, _ in self.correlation.fold(event, received_at / 1000):
+            feeds = self._feeds.get(shown.kind)
+            metric = feeds.metric_of(shown) if feeds else None
+            if feeds is None or metric is None:
                 continue
-            if shown.event.kind == COMMIT:
+            labels = feeds.labels[metric.name]
+            if shown.kind == COMMIT:
                 # It joins and is not counted. Beside a deployment it stands at that one's own time:
                 # rules that join the two look at both at one moment.
-                self._show(model, metric, shown.event, at if shown.echo else received_at, 0)
+                self._show_commit(labels, metric, shown, at if is_echo else received_at)
             else:
-                time = self._time(shown.event, metric, received_at)
-                moved = self._show(model, metric, shown.event, time, self._window.spacing)
-                if shown.event.kind == event.kind:
+                time = self._time(shown, metric, received_at)
+                moved = self._show(labels, metric, shown, time)
+                if shown.kind == event.kind:
                     at = moved
 
     def _time(self, event: Event, metric: Metric, received_at: int) -> int:
@@ -101,19 +139,33 @@ class Series:
         own = round(event.number("timestamp") * 1000)
         return own if received_at - self._window.length < own <= received_at else received_at
 
-    def _show(self, model: Model, metric: Metric, event: Event, at: int, spacing: int) -> int:
-        labels = labels_of(model, metric, event)
-        last = self._last.get((metric.name, labels))
+    def _show_commit(self, labels: "Labels", metric: Metric, event: Event, at: int) -> None:
+        if at <= self._never_shown:
+            # It has no bearing on the time of any other.
+            return
+        key = (metric.name, labels.of(event))
+        if self._last.get(key, at - 1) < at:
+            self._schedule(key, metric, event, at)
+
+    def _show(self, labels: "Labels", metric: Metric, event: Event, at: int) -> int:
+        key = (metric.name, labels.of(event))
+        last = self._last.get(key)
         if last is not None:
-            if not spacing and last >= at:
+            if last >= at and not self._window.spacing:
                 return last
-            at = max(at, last + spacing)
-        self._last[metric.name, labels] = at
-        self._folded += 1
-        value = written(event.number(metric.value))
-        due = _Due(at, self._folded, metric.name, event.text("app"), labels, value)
-        heapq.heappush(self._due, due)
+            at = max(at, last + self._window.spacing)
+        if at > self._never_shown:
+            self._schedule(key, metric, event, at)
+        else:
+            self._last[key] = at
+            heapq.heappush(self._passed, (at, key))
         return at
+
+    def _schedule(self, key: _Key, metric: Metric, event: Event, at: int) -> None:
+        self._last[key] = at
+        self._folded += 1
+        line = _line(key, written(event.number(metric.value)), at)
+        heapq.heappush(self._due, _Due(at, self._folded, key, event.text("app"), line))
 
     def advance(self, now: int) -> None:
         """Brings the window to this time (epoch milliseconds)."""
@@ -123,33 +175,38 @@ class Series:
             if due.at > oldest:
                 self._enter(due)
             else:
-                self._forget(due)
+                self._forget(due.key, due.at)
         while self._ages and self._ages[0].at <= oldest:
             due = heapq.heappop(self._ages)
             self._leave(due)
-            self._forget(due)
+            self._forget(due.key, due.at)
+        while self._passed and self._passed[0][0] <= oldest:
+            at, key = heapq.heappop(self._passed)
+            self._forget(key, at)
 
     def _enter(self, due: _Due) -> None:
-        lines = self._shown[due.metric]
-        if due.labels not in lines:
+        metric, labels = due.key
+        if self._shown[metric].put(labels, due.line):
             self._size += 1
             self._sizes[due.app] += 1
-        lines[due.labels] = _line(due)
         heapq.heappush(self._ages, due)
-        of_app = self._ages_of_app.setdefault(due.app, deque())
+        of_app = self._ages_of_app.get(due.app)
+        if of_app is None:
+            of_app = self._ages_of_app[due.app] = deque()
         of_app.append(due)
         while self._sizes[due.app] > self._window.series_of_app:
             self.overflow += self._leave(of_app[0])
         while self._size > self._window.series:
             due = heapq.heappop(self._ages)
             self.overflow += self._leave(due)
-            self._forget(due)
+            self._forget(due.key, due.at)
 
     def _leave(self, due: _Due) -> bool:
         """Takes a sample out of the window; whether it was still the one that its series shows."""
         is_shown = self._is_shown(due)
         if is_shown:
-            del self._shown[due.metric][due.labels]
+            metric, labels = due.key
+            self._shown[metric].take(labels)
             self._size -= 1
             self._sizes[due.app] -= 1
         of_app = self._ages_of_app.get(due.app)
@@ -160,50 +217,131 @@ class Series:
         return is_shown
 
     def _is_shown(self, due: _Due) -> bool:
-        line = self._shown[due.metric].get(due.labels)
-        return line is not None and line.at == due.at
+        metric, labels = due.key
+        return self._shown[metric].get(labels) is due.line
 
-    def _forget(self, due: _Due) -> None:
+    def _forget(self, key: _Key, at: int) -> None:
         # A series that left the window has no bearing on the times of later samples.
-        if self._last.get((due.metric, due.labels)) == due.at:
-            del self._last[due.metric, due.labels]
+        if self._last.get(key) == at:
+            del self._last[key]
 
     def families(self) -> Iterator[Family]:
-        """The window as it stands after the last `advance`, metrics in the models' order."""
-        for name, lines in self._shown.items():
-            yield Family(name, self._help[name], list(lines.values()))
+        """The window as it stands after the last `advance`, metrics in the models' order. What they
+        hold stays as it is, whatever comes later."""
+        for name, shelf in self._shown.items():
+            yield Family(name, self._help[name], shelf.chunks())
 
     def counts(self) -> dict[str, int]:
         """How many samples of each metric the window shows."""
-        return {name: len(lines) for name, lines in self._shown.items()}
+        return {name: len(shelf) for name, shelf in self._shown.items()}
 
 
-def _line(due: _Due) -> Line:
-    sample = f"{due.metric}{{{due.labels}}} {due.value}"
-    seconds, milliseconds = divmod(due.at, 1000)
-    return Line(due.at, f"{sample} {due.at}\n", f"{sample} {seconds}.{milliseconds:03}\n")
+class _Shelf:
+    """The lines of one metric in the order in which their series came, in boxes of limited size: what
+    a reader made of a box holds until a line in it changes."""
+
+    def __init__(self) -> None:
+        self._boxes: dict[int, _Box] = {}
+        self._newest = _Box(0)
+        self._box_of: dict[str, _Box] = {}
+
+    def __len__(self) -> int:
+        return len(self._box_of)
+
+    def get(self, labels: str) -> Line | None:
+        box = self._box_of.get(labels)
+        return box.lines[labels] if box else None
+
+    def put(self, labels: str, line: Line) -> bool:
+        """Sets the line of a series; whether there was none."""
+        box = self._box_of.get(labels)
+        is_new = box is None
+        if box is None:
+            if len(self._newest.lines) >= CHUNK or not self._boxes:
+                self._newest = _Box(self._newest.number + 1)
+                self._boxes[self._newest.number] = self._newest
+            box = self._box_of[labels] = self._newest
+        box.lines[labels] = line
+        box.chunk = None
+        return is_new
+
+    def take(self, labels: str) -> None:
+        """Removes the line of a series."""
+        box = self._box_of.pop(labels)
+        del box.lines[labels]
+        box.chunk = None
+        if not box.lines:
+            del self._boxes[box.number]
+            if box is self._newest:
+                self._newest = next(reversed(self._boxes.values()), box)
+
+    def chunks(self) -> list[Chunk]:
+        return [box.closed() for box in self._boxes.values()]
 
 
-def labels_of(model: Model, metric: Metric, event: Event) -> str:
-    """The labels that name an event's series, as the formats write them."""
-    return ",".join(
-        label_pairs(
-            {
-                label: _value(model, name, event.fields.get(name, ""))
-                for label, name in metric.labels.items()
-            }
+class _Box:
+    __slots__ = ("chunk", "lines", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.lines: dict[str, Line] = {}
+        self.chunk: Chunk | None = None
+
+    def closed(self) -> Chunk:
+        if self.chunk is None:
+            self.chunk = Chunk(tuple(self.lines.values()))
+        return self.chunk
+
+
+def _line(key: _Key, value: str, at: int) -> Line:
+    metric, labels = key
+    sample = f"{metric}{{{labels}}} {value}"
+    return Line(at, f"{sample} {at}\n", f"{sample} {at // 1000}.{at % 1000:03}\n")
+
+
+class Labels:
+    """The labels that name the series of an event, as the formats write them."""
+
+    def __init__(self, model: Model, metric: Metric) -> None:
+        self._fields = tuple(metric.labels.values())
+        # Pelorus's dashboards look for an app between slashes.
+        self._apps = tuple(
+            place
+            for place, name in enumerate(self._fields)
+            if model.fields[name].type is FieldType.APP
         )
-    )
+        self._template = ",".join(f'{label}="%s"' for label in metric.labels)
+        self._quotes = 2 * len(self._fields)
+
+    def of(self, event: Event) -> str:
+        get = event.fields.get
+        values = [get(name, "") for name in self._fields]
+        for place in self._apps:
+            if values[place]:
+                values[place] = f"/{values[place]}/"
+        text = self._template % tuple(values)
+        if "\\" in text or "\n" in text or text.count('"') != self._quotes:
+            return self._template % tuple(_escaped(str(value)) for value in values)
+        return text
+
+
+class _Feeds:
+    """The metrics of a kind."""
+
+    def __init__(self, model: Model) -> None:
+        self.labels = {metric.name: Labels(model, metric) for metric in model.metrics}
+        self._model = model
+        # Most kinds feed one metric, whatever the event.
+        always = model.metrics and not model.metrics[0].when
+        self._always = model.metrics[0] if always else None
+
+    def metric_of(self, event: Event) -> Metric | None:
+        return self._always or self._model.metric_of(event)
 
 
 def label_pairs(labels: Mapping[str, str]) -> Iterator[str]:
     """Each label with its value, as the formats write them."""
     return (f'{label}="{_escaped(value)}"' for label, value in labels.items())
-
-
-def _value(model: Model, name: str, value: FieldValue) -> str:
-    # Pelorus's dashboards look for an app between slashes.
-    return f"/{value}/" if model.fields[name].type is FieldType.APP and value else str(value)
 
 
 def _escaped(value: str) -> str:

@@ -1,14 +1,20 @@
 """The process's settings: each a flag with an environment variable, read once at start-up."""
 
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
+from gateway.addresses import Networks, network
+
 DEFAULT_JOURNAL = "sqlite:///data/journal.sqlite"
 DEFAULT_SECRETS = Path("data/secrets")
 MIB = 1024 * 1024
+MAX_SECRET = 64 * 1024
+"""Bytes of a file that holds one."""
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # Deliveries come from outside.
 
 
@@ -39,7 +45,11 @@ class JournalUrl(Struct, frozen=True):
     path: Path | None
 
     def __str__(self) -> str:
-        return str(self.path) if self.path else re.sub(r"(?<=:)[^:@/]*(?=@)", "***", self.url)
+        if self.path:
+            return str(self.path)
+        # Up to the last `@`: a password may hold what should have been percent-encoded.
+        shown = re.sub(r"(?<=//)([^:@/]*):.*@", r"\1:***@", self.url)
+        return re.sub(r"(?<=password=)[^&]*", "***", shown)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -48,6 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     listen: Address
     internal_listen: Address
+    trusted_proxies: Networks
     journal: JournalUrl
     keep_deliveries: float
     keep_events: float
@@ -59,8 +70,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     new_secrets: bool
     max_body: int
     max_in_flight: int
+    header_timeout: float
     body_timeout: float
     answer_timeout: float
+    drain: float
     shutdown_timeout: int
     window: float
     scrape_interval: float
@@ -68,6 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_series_of_app: int
     own_times: bool
     watch: float
+    workers: int
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -94,6 +108,17 @@ def journal_url(text: str, name: str) -> JournalUrl:
             f"{name} is `{text}`, expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
         )
     return JournalUrl(text, Path(text.removeprefix(prefix)))
+
+
+def networks(text: str, name: str) -> Networks:
+    """Networks with commas between them. Raises SettingsError."""
+    found = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        try:
+            found.append(network(part))
+        except ValueError as error:
+            raise SettingsError(f"{name} holds `{part}`, which {error}") from None
+    return tuple(found)
 
 
 def number(text: str, name: str, least: float, most: float) -> float:
@@ -126,9 +151,24 @@ def secret(env: str, file: str, environment: Mapping[str, str], folder: Path) ->
         return environment[env]
     path = secret_file(env, file, folder)
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, "rb", opener=_without_waiting) as opened:  # Path.open takes no opener.
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise SettingsError(f"cannot read the secret {path}: it is no file")
+            raw = opened.read(MAX_SECRET + 1)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read the secret {path}: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"cannot read the secret {path}: {error.strerror}") from error
+    if len(raw) > MAX_SECRET:
+        raise SettingsError(f"cannot read the secret {path}: it is larger than {MAX_SECRET} bytes")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        # The error itself would show a part of the secret.
+        raise SettingsError(f"cannot read the secret {path}: it is not UTF-8") from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # A pipe would be waited for.
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -2,12 +2,14 @@
 
 from msgspec import Struct
 
+from gateway.addresses import Networks
 from gateway.authentication import Authentication
 from gateway.plan import Plan
 
 
 class Source(Struct, frozen=True):
-    """One sending system with one URL."""
+    """One sending system with one URL. Where `allow_from` is not empty, no other address may send."""
 
     plan: Plan
     authentication: Authentication
+    allow_from: Networks = ()

@@ -1,29 +1,65 @@
 """What the gateway counts about itself, in a registry of its own."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 
 from gateway.delivery import Verdict
+from gateway.tally import Tally
 
 # The package leaves some of its functions unannotated.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # See above.
-
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.0)
-
 
 MAX_APPS = 1_000
 """Apps that have a series of their own here: a sender may make up any number of names."""
 
 
-@cache
-def _child(counter: Counter, *labels: str) -> Counter:
-    """The counter of these labels, which are from sets that stay small."""
-    return counter.labels(*labels)
+class _Counted(Collector):
+    """The counts of a tally as metrics."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterable[Metric]:
+        tally = self._tally
+        yield _family(
+            "gateway_deliveries",
+            "Authentic deliveries by what became of them",
+            ("source", "outcome"),
+            tally.deliveries.items(),
+        )
+        yield _family(
+            "gateway_refused",
+            "Requests refused before they became deliveries",
+            ("source", "reason"),
+            tally.refused.items(),
+        )
+        events = (((kind,), count) for kind, count in tally.events.items())
+        yield _family("gateway_events", "Events journalled", ("kind",), events)
+        yield HistogramMetricFamily(
+            "gateway_delivery_seconds",
+            "Time from the last byte of a delivery to its answer",
+            buckets=list(tally.buckets()),
+            sum_value=tally.seconds,
+        )
+
+
+def _family(
+    name: str,
+    documentation: str,
+    labels: Sequence[str],
+    counts: Iterable[tuple[tuple[str, ...], int]],
+) -> Metric:
+    family = CounterMetricFamily(name, documentation, labels=labels)
+    # Counting goes on meanwhile, in another thread.
+    for values, count in list(counts):
+        family.add_metric(values, count)
+    return family
 
 
 class Telemetry:
@@ -33,25 +69,20 @@ class Telemetry:
         self._registry = CollectorRegistry()
         self._sources: set[str] = set()
         self._metrics: set[str] = set()
-        self._deliveries = Counter(
-            "gateway_deliveries",
-            "Authentic deliveries by what became of them",
+        self.tally = Tally()
+        """What has been counted, by this process and by its workers."""
+        self._registry.register(_Counted(self.tally))
+        self._waiting_for_replay: set[str] = set()
+        self._replayed = Counter(
+            "gateway_replayed",
+            "Deliveries that were mapped again, by what they are since",
             ("source", "outcome"),
             registry=self._registry,
         )
-        self._refused = Counter(
-            "gateway_refused",
-            "Requests refused before they became deliveries",
-            ("source", "reason"),
-            registry=self._registry,
-        )
-        self._events = Counter(
-            "gateway_events", "Events journalled", ("kind",), registry=self._registry
-        )
-        self._seconds = Histogram(
-            "gateway_delivery_seconds",
-            "Time from the last byte of a delivery to its answer",
-            buckets=_SECONDS,
+        self._dead_letters = Gauge(
+            "gateway_dead_letters",
+            "Dead letters that wait for a replay, as counted once a minute",
+            ("source",),
             registry=self._registry,
         )
         self._live = Gauge(
@@ -83,6 +114,11 @@ class Telemetry:
         self._damaged = Gauge(
             "gateway_journal_damaged_events",
             "Events of the journal that are not what was written, and are left out",
+            registry=self._registry,
+        )
+        self._missing = Gauge(
+            "gateway_journal_missing_deliveries",
+            "Deliveries that were acknowledged before the start and that the journal does not have",
             registry=self._registry,
         )
         self._is_folded = Gauge(
@@ -144,11 +180,11 @@ class Telemetry:
         self._sources = set(states)
         for name, is_live in states.items():
             self._live.labels(name).set(is_live)
+            # A counter that begins at its first increment hides that increment from rate().
             for verdict in Verdict:
-                # A counter that begins at its first increment hides that increment from rate().
-                self._deliveries.labels(name, verdict)
+                self.tally.deliveries.setdefault((name, verdict.value), 0)
             for reason in ("unauthorized", "overloaded", "journal", "too_slow"):
-                self._refused.labels(name, reason)
+                self.tally.refused.setdefault((name, reason), 0)
 
     def reloaded(self, at: float) -> None:
         """What was read at this time, in epoch seconds, is served. Also so at the start."""
@@ -158,20 +194,22 @@ class Telemetry:
     def not_reloaded(self) -> None:
         self._reload_successful.set(0)
 
-    def delivery(self, source: str, verdict: Verdict, seconds: float) -> None:
-        _child(self._deliveries, source, verdict.value).inc()
-        self._seconds.observe(seconds)
+    def replayed(self, source: str, outcome: str) -> None:
+        self._replayed.labels(source, outcome).inc()
 
-    def refused(self, source: str, reason: str) -> None:
-        self._refused.labels(source, reason).inc()
+    def dead_letters(self, counts: Mapping[str, int]) -> None:
+        """The open ones by source. One that has none any more shows 0, until the process ends."""
+        self._waiting_for_replay |= counts.keys()
+        for source in self._waiting_for_replay:
+            self._dead_letters.labels(source).set(counts.get(source, 0))
 
-    def event(self, kind: str) -> None:
-        _child(self._events, kind).inc()
-
-    def journal(self, *, waiting: int, healthy: bool, damaged: int, is_folded: bool) -> None:
+    def journal(
+        self, *, waiting: int, healthy: bool, damaged: int, missing: int, is_folded: bool
+    ) -> None:
         self._waiting.set(waiting)
         self._healthy.set(healthy)
         self._damaged.set(damaged)
+        self._missing.set(missing)
         self._is_folded.set(is_folded)
 
     def window(self, counts: dict[str, int], conflicts: int) -> None:

@@ -27,6 +27,8 @@ from gateway.fieldtype import FieldError, FieldType
 from gateway.mapping import document, functions, grammar, library, shape
 from gateway.mapping.compiler import CompiledMapping, compile_files
 from gateway.telemetry import Telemetry
+from tests.benchmarks import report
+from tests.benchmarks.report import Results
 from tests.harness import ROOT
 
 DOCS = ROOT / "docs"
@@ -51,6 +53,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """The bundled sources as the catalogue shows them."""
 KINDS = ("committime", "deploytime", "failure", "build")
+JOINED = ("leadtime", "restoration", "failed_deployment")
+"""The kinds that correlation yields itself."""
 
 
 # Pages
@@ -92,6 +96,14 @@ def prose(text: str) -> str:
 def generated(text: str) -> str:
     """A page with its generated parts as they must be."""
     return _GENERATED.sub(lambda match: f"{match[1]}{part(match[2])}\n{match[3]}", text)
+
+
+def replaced(text: str, name: str, made: str) -> str | None:
+    """A page with the generated part of this name as it is given; None where it has no such part."""
+    found = [match for match in _GENERATED.finditer(text) if match[2] == name]
+    for match in found:
+        text = text.replace(match[0], f"{match[1]}{made}\n{match[3]}")
+    return text if found else None
 
 
 def part(name: str) -> str:
@@ -218,6 +230,7 @@ def _takes(declared: inspect.Type) -> str:
 _LINKS: Mapping[type, str] = {
     grammar.MappedField: "the [long form](#the-long-form-of-a-field)",
     grammar.Rule: "a [rule](#rules)",
+    grammar.Handshake: "a [handshake](#handshakes)",
     grammar.ModelField: "[field keys](#fields)",
     grammar.Metric: "a [metric](#metrics)",
     grammar.App: "an [app](#keys-of-an-app)",
@@ -284,6 +297,7 @@ _STRUCTS: Mapping[str, type] = {
     "mapping": grammar.Mapping,
     "rule": grammar.Rule,
     "field": grammar.MappedField,
+    "handshake": grammar.Handshake,
     "secret": SecretReference,
     "model": grammar.Model,
     "model-field": grammar.ModelField,
@@ -510,11 +524,12 @@ def _kinds() -> str:
         written = model(kind)
         for index, (name, field) in enumerate(written.fields.items()):
             first = (_code(kind), written.title) if index == 0 else ("", "")
-            need = "required" if field.required else "optional"
-            if any(name in group for group in written.require_one_of):
-                need = "one of " + ", ".join(
-                    _code(one) for group in written.require_one_of for one in group
-                )
+            groups = [
+                "one of " + ", ".join(map(_code, group))
+                for group in written.require_one_of
+                if name in group
+            ]
+            need = "; ".join(groups) or ("required" if field.required else "optional")
             limits = ": " + ", ".join(map(_code, field.choices)) if field.choices else ""
             rows.append((*first, _code(name), _code(field.type) + limits, need, field.description))
     return table(("kind", "what it is", "field", "type", "needed", "meaning"), rows)
@@ -522,7 +537,7 @@ def _kinds() -> str:
 
 def _metrics() -> str:
     rows = []
-    for kind in KINDS:
+    for kind in (*KINDS, *JOINED):
         for metric in model(kind).metrics:
             when = " and ".join(f"{_code(name)} is {_code(v)}" for name, v in metric.when.items())
             rows.append(
@@ -541,8 +556,9 @@ def _own_metrics() -> str:
     collectors = telemetry._registry._collector_to_names
     rows = []
     for collector in collectors:
-        labels = ", ".join(_code(name) for name in getattr(collector, "_labelnames", ()))
         for family in collector.collect():
+            names = getattr(collector, "_labelnames", getattr(family, "_labelnames", ()))
+            labels = ", ".join(map(_code, names))
             name = family.name + ("_total" if family.type == "counter" else "")
             rows.append((_code(name), family.type, labels or "none", family.documentation))
     return table(("metric", "type", "labels", "meaning"), rows)
@@ -573,6 +589,30 @@ def _alerts() -> str:
         for rule in group["rules"]
     ]
     return table(("alert", "severity", "where", "for", "what to do"), rows)
+
+
+# Benchmarks
+
+
+BENCHMARKS = DOCS / "explanation" / "performance.json"
+
+
+def _benchmarks() -> str:
+    return benchmark_tables(report.load(BENCHMARKS))
+
+
+def benchmark_tables(results: Results) -> str:
+    """A table of each benchmark, with when and where it was measured."""
+    return "\n\n".join(
+        "\n\n".join(
+            (
+                f"### {result.title}",
+                f"Measured on {result.measured_on}: {result.machine}; {result.versions}.",
+                table(report.COLUMNS, [row.cells() for row in result.rows]),
+            )
+        )
+        for _, result in sorted(results.items())
+    )
 
 
 # Modules
@@ -611,4 +651,5 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "recorded-rules": _recorded_rules,
     "alerts": _alerts,
     "modules": _modules,
+    "benchmarks": _benchmarks,
 }

@@ -1,9 +1,12 @@
 """What tests share: a real gateway process, signed deliveries, and what a machine may lack."""
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import http.client
+import io
+import itertools
 import json
 import os
 import re
@@ -12,12 +15,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from gateway.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = Path(os.environ.get("GATEWAY_TEST_CORPUS", ROOT / "../shared/corpus")).resolve()
@@ -58,14 +65,42 @@ def require_corpus() -> Path:
     return CORPUS
 
 
+PORTS = range(12_000, 32_000)
+"""Below those that systems give to outgoing connections, any of which may take a port at any moment."""
+PORTS_OF_ONE = 250
+"""How many of them a process of tests has for itself."""
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """The ports of this process, over and over: a block that it holds locked until it ends, so that
+    no other process of tests hands them out."""
+    folder = Path(tempfile.gettempdir()) / f"pelorus-gateway-ports-{os.geteuid()}"
+    folder.mkdir(exist_ok=True)
+    for first in PORTS[::PORTS_OF_ONE]:
+        lock = os.open(folder / str(first), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return itertools.cycle(range(first, first + PORTS_OF_ONE))
+    pytest.fail(f"all blocks of ports are taken ({folder})")
+
+
 def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that this process was not given for as long as possible."""
+    for port in itertools.islice(_own_ports(), PORTS_OF_ONE):
+        with socket.socket() as probe:
+            # As servers do: connections that ended a moment ago are no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("", port))
+                return port
+    pytest.fail(f"no port of {PORTS} that this process may use is free")
 
 
-def eventually(check: Callable[[], Any], timeout: float = 15, every: float = 0.1) -> Any:
+def eventually(check: Callable[[], Any], timeout: float = 60, every: float = 0.1) -> Any:
     """The first truthy answer of `check`; fails with the last answer where none comes in time."""
     deadline = time.monotonic() + timeout
     while True:
@@ -100,7 +135,7 @@ def request(
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, dict(headers or {}))
         return Answer(connection.getresponse())
@@ -114,7 +149,11 @@ def hub_signature(body: bytes, secret: str) -> str:
 
 
 class Gateway:
-    """A gateway process: `gateway serve` with a journal, secrets and ports of its own."""
+    """A gateway process: `gateway serve` with a journal, secrets and ports of its own. A start may take
+    `patience` seconds, and is looked at `every` so many."""
+
+    patience: float = 15
+    every: float = 0.1
 
     def __init__(
         self,
@@ -165,7 +204,7 @@ class Gateway:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        eventually(self._ready)
+        eventually(self._ready, self.patience, self.every)
         return self
 
     def _ready(self) -> bool:
@@ -181,7 +220,7 @@ class Gateway:
             return 0
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=60)
         self.process = None
         return code
 
@@ -266,13 +305,13 @@ def running(
             gateway.stop(signal.SIGKILL)
 
 
-def run_cli(
+def run_process(
     *arguments: str,
     cwd: Path = ROOT,
     stdin: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """One run of the `gateway` command, to its end."""
+    """One run of the `gateway` command as a process, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
         cwd=cwd,
@@ -280,6 +319,39 @@ def run_cli(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
+
+
+def run_cli(
+    *arguments: str,
+    cwd: Path = ROOT,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """The same within this process, in a tenth of the time; not for what a process has to itself, as its
+    signals, its threads and its log."""
+    given = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
+    )
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(cwd)
+        # As wide as what is no terminal.
+        for name, value in {"COLUMNS": "80", **(environment or {})}.items():
+            here.setenv(name, value)
+        for name, stream in (("stdin", given), ("stdout", out), ("stderr", err)):
+            here.setattr(sys, name, stream)
+        try:
+            code: object = main(arguments)
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int), code
+    out.flush()
+    err.flush()
+    # Line ends as they are read from a process.
+    printed, told = (
+        stream.detach().getvalue().decode().replace("\r\n", "\n") for stream in (out, err)
+    )
+    return subprocess.CompletedProcess(["gateway", *arguments], code, printed, told)

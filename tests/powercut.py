@@ -6,8 +6,11 @@ since its last sync may be there or not, in any order, and in part. So far as SQ
 directory is modelled in the same way: a file that was created or deleted since the directory was last
 synced may be missing, or there again.
 
-What is not modelled: disks that lie about a sync, a sync that fails and throws away what was written, and
-damage to what was synced long ago (`tests.faults` has bits that flip). The index of the WAL in shared
+A sync can be made to fail. It then throws away what it should have written, as Linux does: the writer goes
+on reading it, a later sync succeeds, and the disk never has it.
+
+What is not modelled: disks that lie about a sync, and damage to what was synced long ago (`tests.faults`
+has bits that flip). The index of the WAL in shared
 memory, `-shm`, is not on this disk: whoever opens the files first after a cut makes it anew.
 """
 
@@ -51,6 +54,10 @@ class Synced(NamedTuple):
     file: int
 
 
+class SyncFailed(NamedTuple):
+    file: int
+
+
 class Linked(NamedTuple):
     """A name of the directory stands for a file from now on, or for none: it was deleted."""
 
@@ -68,7 +75,7 @@ class Acknowledged(NamedTuple):
     what: str
 
 
-Record = Written | Truncated | Synced | Linked | DirectorySynced | Acknowledged
+Record = Written | Truncated | Synced | SyncFailed | Linked | DirectorySynced | Acknowledged
 
 
 class Recorder(apsw.VFS):
@@ -82,6 +89,8 @@ class Recorder(apsw.VFS):
         super().__init__(name, "unix")
         self.vfs_name = name
         self.log: list[Record] = []
+        self.sync_fails: Callable[[], bool] = lambda: False
+        """Asked at every sync."""
         self._folder = folder.resolve()
         self._files: dict[str, int] = {}
         self._count = 0
@@ -139,7 +148,9 @@ class _RecordedFile(apsw.VFSFile):
     ) -> None:
         self.number = 0
         self._recorder = recorder
-        self._syncs_directory = bool(flags[0] & _NEW_IN_DIRECTORY)
+        self._syncs_directory = bool(
+            flags[0] & _NEW_IN_DIRECTORY and flags[0] & apsw.SQLITE_OPEN_CREATE
+        )
         super().__init__("unix", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
@@ -153,6 +164,9 @@ class _RecordedFile(apsw.VFSFile):
         self._recorder.record(Truncated(self.number, newsize))
 
     def xSync(self, flags: int) -> None:
+        if self._recorder.sync_fails():
+            self._recorder.record(SyncFailed(self.number))
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
         super().xSync(flags)
         self._recorder.record(Synced(self.number))
         if self._syncs_directory:
@@ -197,6 +211,8 @@ class Disk:
                 self._unsynced.setdefault(file, []).append(record)
             case Synced(file):
                 _apply(self._content(file), self._unsynced.pop(file, ()))
+            case SyncFailed(file):
+                self._unsynced.pop(file, None)
             case Linked():
                 self._links.append(record)
             case DirectorySynced():

@@ -24,6 +24,7 @@ scrape_configs:
 """
 JOB = """
   - job_name: {name}
+    metrics_path: {path}
     static_configs:
       - targets: ['127.0.0.1:{port}']
 """
@@ -64,7 +65,7 @@ class Prometheus:
             return max(self.query("count_over_time(up[1h])").values())
 
         until = scrapes() + 3
-        eventually(lambda: scrapes() >= until, timeout=30, every=0.5)
+        eventually(lambda: scrapes() >= until, every=0.5)
 
     def unhealthy_rules(self) -> list[str]:
         """The rules that failed when they were last evaluated, with their errors."""
@@ -92,9 +93,11 @@ def scraping(
     *arguments: str,
     rules: Sequence[str] = PELORUS_RULES,
     jobs: Sequence[str] = ("gateway",),
+    path: str = "/metrics",
 ) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the port every second, in each of the jobs, for the length of a
-    block. The rules are those of these files, evaluated every second whatever they say."""
+    block; `path` is what it asks for. The rules are those of these files, evaluated every second
+    whatever they say."""
     program = require_program("prometheus")
     config, log = folder / "prometheus.yml", folder / "prometheus.log"
     files = [folder / name for name in rules]
@@ -103,7 +106,7 @@ def scraping(
         file.write_text(re.sub(r"interval: \w+", "interval: 1s", text))
     config.write_text(
         CONFIG.format(seconds=SCRAPE_SECONDS, rules=json.dumps([str(file) for file in files]))
-        + "".join(JOB.format(name=name, port=target) for name in jobs)
+        + "".join(JOB.format(name=name, port=target, path=path) for name in jobs)
     )
     port = free_port()
     with log.open("w") as output:
@@ -122,11 +125,11 @@ def scraping(
         eventually(lambda: _is_ready(port))
         prometheus = Prometheus(port, log)
         # The first scrape comes some seconds after the start.
-        eventually(lambda: prometheus.query("up == 1"), timeout=30)
+        eventually(lambda: prometheus.query("up == 1"))
         yield prometheus
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 def _is_ready(port: int) -> bool:

@@ -287,7 +287,9 @@ def test_another_table_gives_the_series_of_a_restart(tmp_path: Path) -> None:
     other = Apps(names={("jira", "SHOP"): "kiosk"}, teams={"kiosk": "corner"})
 
     async def pipeline_of(apps: Apps) -> Pipeline:
-        pipeline = Pipeline({}, MODELS, new_series, journal, Telemetry("0"), apps)
+        pipeline = Pipeline(
+            {}, MODELS, new_series, journal, Telemetry("0"), apps, clock=lambda: START
+        )
         await pipeline.shown.begin()
         return pipeline
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from gateway.cli.main import main
-from tests.harness import ROOT, run_cli
+from tests.harness import ROOT, run_cli, run_process
 
 BROKEN = ROOT / "tests/broken"
 CASES = sorted(path for path in BROKEN.iterdir() if path.suffix != ".txt")
@@ -112,7 +112,7 @@ def test_there_are_many_broken_examples_and_no_report_without_one() -> None:
 @pytest.mark.parametrize("path", CASES[:3] + CASES[-2:], ids=lambda path: path.stem)
 def test_the_command_itself_gives_the_same_report(path: Path) -> None:
     """A process prints what the function prints, and ends with 1."""
-    process = run_cli("check", str(path.relative_to(ROOT)))
+    process = run_process("check", str(path.relative_to(ROOT)))
     assert (process.returncode, process.stderr) == (1, "")
     assert process.stdout == golden(path).read_text()
 
@@ -299,7 +299,7 @@ def test_a_metric_that_two_files_claim_is_the_mistake_of_the_users(
 
 def test_standard_input_is_a_file_too() -> None:
     """`-` reads one file from standard input, under a name of its own."""
-    good = run_cli("check", "-", stdin=GOOD)
+    good = run_process("check", "-", stdin=GOOD)
     assert (good.returncode, good.stdout) == (0, "no problems in 1 file\n")
     wrong = run_cli("check", "--format=concise", "-", stdin=GOOD.replace("==", "="))
     assert wrong.returncode == 1

@@ -29,6 +29,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests import kubernetes
 from tests import test_how_to_kubernetes as how_to
 from tests.harness import (
     GITHUB_SECRET,
@@ -40,6 +41,9 @@ from tests.harness import (
     lacking,
     require_program,
 )
+
+# Whichever process of tests runs one of these runs them all: the image is built but once.
+pytestmark = pytest.mark.xdist_group("image")
 
 CACHE = Path(
     os.environ.get("GATEWAY_TEST_CACHE")
@@ -473,17 +477,30 @@ def test_a_mounted_folder_of_mappings_adds_a_source(
         assert 'app="/till/"' in next(iter(eventually(lambda: deployments(gateway))))
 
 
-def test_the_how_to_s_deployment_runs(tmp_path: Path, image: Image) -> None:
-    """The page's pod, with its ConfigMap, its Secret and its volume, takes both kinds of delivery."""
-    pod, spec = how_to.pod(), how_to.container()
+def test_the_how_to_s_pod_runs(tmp_path: Path, image: Image) -> None:
+    """What the page's reader applies, with its ConfigMaps, Secret and volume, takes both kinds of delivery."""
+    objects = kubernetes.rendered(
+        how_to.written("run-in-kubernetes", tmp_path / "clone") / "deploy"
+    )
+    pod = objects.gateway()["spec"]
+    (spec,) = pod["containers"]
     group = pod["securityContext"]["fsGroup"]
     places = {mount["name"]: mount["mountPath"] for mount in spec["volumeMounts"]}
     claim = tmp_path / "claim"
     claim.mkdir()
-    secret_files = {name: f"a secret for {name}" for name in how_to.secret_names()}
+    secret_files = {
+        name: f"a secret for {name}" for name in how_to.secret_names("run-in-kubernetes")
+    }
     mounts = [
         Mount(claim, places["journal"], writable=True),
-        projected(tmp_path / "mappings", how_to.config_map(), places["mappings"]),
+        *(
+            projected(
+                tmp_path / name,
+                objects["ConfigMap", f"gateway-{name}"].get("data", {}),
+                places[name],
+            )
+            for name in ("mappings", "schemas")
+        ),
         projected(tmp_path / "secrets", secret_files, places["secrets"]),
     ]
     # What fsGroup does to volumes, and to the process.
@@ -497,7 +514,7 @@ def test_the_how_to_s_deployment_runs(tmp_path: Path, image: Image) -> None:
         image,
         *spec["args"],
         mounts=mounts,
-        environment={one["name"]: one["value"] for one in spec["env"]},
+        environment=objects.settings(),
         user=1001,
         groups=[group],
     )

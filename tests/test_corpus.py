@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from gateway.authentication import Authentication, Basic, authentication
+from gateway.authentication import Authentication, Basic, Shared, authentication
 from gateway.delivery import Accepted, Delivery, Ignored
 from gateway.mapping import library
 from gateway.mapping.compiler import CompiledMapping, compile_files
@@ -124,12 +124,18 @@ def test_every_folder_of_the_corpus_has_a_source() -> None:
     assert folders >= WITHOUT_SOURCE.keys()
 
 
+def scheme_of(source: str) -> Shared:
+    """How a bundled source authenticates: all by a secret that is shared."""
+    scheme = mappings()[source].scheme
+    assert isinstance(scheme, Shared), source
+    return scheme
+
+
 def environment() -> dict[str, str]:
     """A secret, and a user name where one is wanted, for every source."""
     found: dict[str, str] = {}
     for mapping in mappings().values():
-        scheme = mapping.scheme
-        assert scheme is not None, f"{mapping.plan.source} is open"
+        scheme = scheme_of(mapping.plan.source)
         secrets = scheme.secret if isinstance(scheme.secret, list) else [scheme.secret]
         found |= {one.env: SECRET.decode() for one in secrets if one.env}
         if isinstance(scheme, Basic):
@@ -139,7 +145,7 @@ def environment() -> dict[str, str]:
 
 def checked(source: str) -> Authentication:
     key = PELORUS_SECRET.encode() if source == "pelorus" else SECRET
-    return authentication(mappings()[source].scheme, (key,), b"user")
+    return authentication(scheme_of(source), (key,), b"user")
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +187,8 @@ def test_every_payload_is_taken(answers: dict[str, Answer]) -> None:
     "source", sorted(path.stem for path in library.yaml_files(library.bundled("mappings")))
 )
 def test_a_payload_without_its_proof_is_refused(gateway: Gateway, source: str) -> None:
-    """Missing, and made with another secret."""
-    proof = authentication(mappings()[source].scheme, (b"another secret than that",), b"user")
+    """Missing, and made with another secret. Row 1 of the table in docs/explanation/security.md."""
+    proof = authentication(scheme_of(source), (b"another secret than that",), b"user")
     query = urlencode(proof.parameters)
     assert gateway.post(f"/hooks/{source}", b"{}").status == 401
     forged = proof.sign(b"{}", time.time())
@@ -193,8 +199,9 @@ def test_a_payload_without_its_proof_is_refused(gateway: Gateway, source: str) -
     "source", sorted(path.stem for path in library.yaml_files(library.bundled("mappings")))
 )
 def test_a_secret_of_before_fits_while_secrets_rotate(source: str) -> None:
-    """Both the new one and the old one; none that is neither."""
-    scheme = mappings()[source].scheme
+    """Both the new one and the old one; none that is neither. Row 12 of the table in
+    docs/explanation/security.md."""
+    scheme = scheme_of(source)
     old, new, other = (
         f"{word} secret of the source".encode() for word in ("the old", "a new", "an")
     )

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.correlation.fold import Correlation, Coverage, Suspicion
 from gateway.event import Event
-from tests.expressions import thorough
+from tests.expressions import EXAMPLES, thorough
 
 START = 1_780_000_000
 RECEIVED = 1_790_000_000.0
@@ -312,7 +312,8 @@ def meaning(events: Sequence[Event]) -> tuple[Any, ...]:
     return counted, commits, failed(events), correlation.coverage(), correlation.suspect
 
 
-@thorough
+# An example is a whole history, folded twice.
+@settings(thorough, max_examples=EXAMPLES // 3)
 @given(histories(), st.data())
 def test_any_order_and_any_repetition_means_the_same(
     events: list[Event], data: st.DataObject

@@ -108,7 +108,7 @@ def test_every_query_gives_data(tmp_path: Path) -> None:
             after_the_restart(gateway, now)
             bad_deliveries(gateway, now)
             last = "app:dora_time_to_restore_seconds:median_30d"
-            eventually(lambda: prometheus.query(last), timeout=30)
+            eventually(lambda: prometheus.query(last))
             prometheus.let_scrape()
             assert without_data(prometheus) == []
             for query in documented():

@@ -84,7 +84,7 @@ def test_prometheus_computes_the_four_numbers(tmp_path: Path) -> None:
         with scraping(tmp_path, gateway.internal) as prometheus:
             for deliver in deliveries(gateway, now):
                 assert deliver().status == 202
-            eventually(lambda: numbers_are_right(prometheus), timeout=30, every=0.5)
+            eventually(lambda: numbers_are_right(prometheus), every=0.5)
             before = gateway.samples()
 
             gateway.stop()
@@ -120,7 +120,7 @@ def test_two_deployments_of_one_series_between_two_scrapes_both_count(tmp_path: 
                 payload = samples.pelorus_deployment("twice", samples.IMAGE, moment)
                 assert gateway.pelorus("deploytime", payload).status == 202
             count = "sum by (app) (count_over_time(deploy_timestamp[1h]))"
-            eventually(lambda: prometheus.query(count) == {"/twice/": 3}, timeout=30, every=0.5)
+            eventually(lambda: prometheus.query(count) == {"/twice/": 3}, every=0.5)
             prometheus.let_scrape()
             assert prometheus.query(count) == {"/twice/": 3}
             assert prometheus.trouble() == []

@@ -103,7 +103,7 @@ TEXTS = st.text() | st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 @given(st.sampled_from(sorted(OURS)), st.data())
 def test_our_own_take_anything(name: str, data: st.DataObject) -> None:
     """They give a JSON value, the same each time, or fail as JMESPath's own do."""

@@ -458,15 +458,15 @@ def test_ambiguous_or_broken_requests_are_a_400(strict: Gateway, lines: bytes) -
 
 
 def test_several_deliveries_travel_on_one_connection(shared_gateway: Gateway) -> None:
-    """Keep-alive works, also after a refusal whose body was read."""
+    """Keep-alive works, also after a body that is not JSON; a wrong signature ends it."""
     with socket.create_connection(("127.0.0.1", shared_gateway.public), timeout=20) as sender:
-        for signature, status in ((b"wrong", b"401"), (None, b"202"), (None, b"202")):
-            body = b"{}"
-            signed = signature or hub_signature(body, GITHUB_SECRET).encode()
+        for body, status in ((b"{}", b"202"), (b"{-", b"400"), (b"{}", b"202"), (b"[]", b"401")):
+            signed = hub_signature(b"{-" if body == b"{-" else b"{}", GITHUB_SECRET).encode()
             sender.sendall(
                 _head(b"Content-Length: 2\r\nX-Hub-Signature-256: " + signed + b"\r\n\r\n") + body
             )
             assert _read_answer(sender).startswith(b"HTTP/1.1 " + status)
+        assert sender.recv(1) == b""
 
 
 def test_a_bug_free_log(shared_gateway: Gateway) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import body
@@ -568,7 +568,7 @@ _HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.lists(_OBJECTS | _JSON, min_size=1, max_size=3), _HEADERS)
 def test_a_draft_of_any_json_passes(payloads: list[Any], headers: dict[str, str]) -> None:
     drafted(*payloads, headers=headers, models=[SLO])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Answer, Gateway, eventually, require_program, run_cli
+from tests.harness import Answer, Gateway, eventually, require_program, run_process
 from tests.organisation import APPS_TABLE, Delivery, FourKeys, Organisation, four_keys
 from tests.prometheus import OUR_RULES, Prometheus, scraping
 
@@ -143,7 +143,7 @@ def test_a_month_of_an_organisation(tmp_path: Path) -> None:
         # What Prometheus is not shown any more when it starts, it gets as blocks.
         eventually(lambda: not gateway.samples(), timeout=WINDOW + 20)
         labels = ("--label", "job=gateway", "--label", f"instance=127.0.0.1:{gateway.internal}")
-        done = run_cli(
+        done = run_process(
             *("export", "--output", "month.om", "--mappings", "apps.yaml", *labels), cwd=tmp_path
         )
         assert done.returncode == 0, done.stderr

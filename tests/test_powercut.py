@@ -17,6 +17,7 @@ from tests.powercut import (
     Recorder,
     Rig,
     Synced,
+    SyncFailed,
     Truncated,
     Written,
     memory_folder,
@@ -123,6 +124,9 @@ def test_what_was_synced_is_there_and_what_was_not_may_be(tmp_path: Path) -> Non
     torn = {disk.after_cut(Mode.TORN, chance).get("a") for _ in range(200)}
     assert torn > reordered - {b"y" * 1024}
     assert {b"x" * 512 + b"y" * 512, b"y" * 512 + b"x" * 512} <= torn
+    disk.play(SyncFailed(1))
+    disk.play(Synced(1))
+    assert disk.after_cut(Mode.KEPT, chance) == {"a": b"x" * 1024, "b": b""}
     disk.play(Linked("a", None))
     assert {"a" in disk.after_cut(Mode.REORDERED, chance) for _ in range(50)} == {True, False}
     assert "a" in disk.after_cut(Mode.DROPPED, chance)

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from gateway import github_api
 from gateway.cli.redeliver import define
 from gateway.github_api import GitHubError, RefusedError
 from gateway.redelivery import Attempt, lost
-from tests import documentation, github
+from tests import documentation, github, kubernetes
 from tests.github import TOKEN, GitHub, Refusal
 from tests.harness import GITHUB_SECRET, ROOT, Gateway, free_port, require_program, run_cli
 
@@ -565,7 +564,7 @@ def guide(language: str) -> list[str]:
 
 def test_the_commands_of_the_guide_are_such_as_the_command_takes() -> None:
     """On a shell, in the table of cron, and in the CronJob, which finds its token where it looks."""
-    (job,) = [yaml.safe_load(text) for text in guide("yaml")]
+    job = kubernetes.component("redelivery", "cronjob.yaml")
     pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     (cron,) = [text for text in guide("") if "* * * *" in text]
@@ -581,9 +580,9 @@ def test_the_commands_of_the_guide_are_such_as_the_command_takes() -> None:
     (mount,) = container["volumeMounts"]
     (volume,) = pod["volumes"]
     assert mount["name"] == volume["name"]
-    assert str(parser.parse_args(container["args"][1:]).secrets) == mount["mountPath"]
-    (creation,) = [text for text in guide("sh") if text.startswith("kubectl ")]
-    assert f"secret generic {volume['secret']['secretName']} --from-file=GITHUB_TOKEN=" in creation
+    assert kubernetes.in_the_image("GATEWAY_SECRETS") == mount["mountPath"]
+    page = (documentation.DOCS / "how-to/run-in-kubernetes.md").read_text()
+    assert f"secret generic {volume['secret']['secretName']} --from-file=GITHUB_TOKEN=" in page
 
 
 def test_every_flag_of_the_guide_exists() -> None:

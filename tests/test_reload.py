@@ -613,7 +613,9 @@ def test_series_of_other_models_are_those_of_a_restart(tmp_path: Path) -> None:
     new_series = partial(Series, window=Window(length=3_000_000, spacing=5_000))
 
     async def pipeline_of(label: str) -> Pipeline:
-        pipeline = Pipeline({}, _models(label), new_series, journal, Telemetry("0"))
+        pipeline = Pipeline(
+            {}, _models(label), new_series, journal, Telemetry("0"), clock=lambda: 1_790_000_000
+        )
         await pipeline.shown.begin()
         return pipeline
 

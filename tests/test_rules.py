@@ -179,15 +179,15 @@ def test_a_real_prometheus_records_the_right_numbers(tmp_path: Path) -> None:
         ) as prometheus:
             before_the_restart(gateway, now)
             failed = "app:dora_failed_deployments:count_30d"
-            eventually(lambda: prometheus.query(failed).get(SHOP) == 1, timeout=30)
-            eventually(lambda: not prometheus.query(f'deploy_timestamp{{app="{PAY}"}}'), timeout=30)
+            eventually(lambda: prometheus.query(failed).get(SHOP) == 1)
+            eventually(lambda: not prometheus.query(f'deploy_timestamp{{app="{PAY}"}}'))
 
             gateway.stop()
             gateway.start()
             after_the_restart(gateway, now)
             before_the_restart(gateway, now)
             expected = rounded(NUMBERS)
-            eventually(lambda: recorded(prometheus) == expected, timeout=30, every=0.5)
+            eventually(lambda: recorded(prometheus) == expected, every=0.5)
             prometheus.let_scrape()
             assert recorded(prometheus) == expected
             assert prometheus.unhealthy_rules() == []

@@ -277,7 +277,7 @@ def _once(events: Sequence[Event]) -> list[tuple[Event, int]]:
     return [(event, NOW + 700 * number) for number, event in enumerate(known.values())]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=12))
 def test_a_restart_gives_what_was_there(events: list[Event]) -> None:
     """A fold that was scraped after every event shows what a fold of the whole shows."""
@@ -291,7 +291,7 @@ def test_a_restart_gives_what_was_there(events: list[Event]) -> None:
     assert shown(series, NOW + 20_000) == shown(fold(whole), NOW + 20_000)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=12))
 def test_a_sample_once_shown_never_changes_and_never_goes_back(events: list[Event]) -> None:
     """At every scrape: one commit per app and image, and of each series a sample that is the one of

@@ -18,7 +18,7 @@ from gateway.cli.main import COMMANDS
 from gateway.cli.options import OPTIONS
 from gateway.mapping import library
 from tests import samples
-from tests.harness import GITHUB_SECRET, ROOT, SECRETS, Gateway, free_port, run_cli, running
+from tests.harness import GITHUB_SECRET, ROOT, SECRETS, Gateway, free_port, run_process, running
 
 SOURCES = sorted(library.bundled_sources())
 MAPPING = """\
@@ -39,7 +39,7 @@ def _serve(
     """A `gateway serve` that is expected to end by itself."""
     ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     command = ["serve", "--listen", ports[0], "--internal-listen", ports[1], *arguments]
-    return run_cli(*command, cwd=folder, environment=environment or {})
+    return run_process(*command, cwd=folder, environment=environment or {})
 
 
 # Starting
@@ -81,7 +81,7 @@ def test_new_secrets_make_every_bundled_source_live(tmp_path: Path) -> None:
         for source in SOURCES:
             assert gateway.counter(f'gateway_source_live{{source="{source}"}}') == 1
         for source in ("github", "teamcity", "jenkins", "pelorus"):
-            sent = run_cli("send", source, "--url", url, cwd=tmp_path)
+            sent = run_process("send", source, "--url", url, cwd=tmp_path)
             assert "202 accepted" in sent.stdout, sent
         assert any(series.startswith("deploy_timestamp") for series in gateway.samples())
         gateway.stop()
@@ -126,7 +126,7 @@ def test_what_check_refuses_serve_refuses_with_the_same_text(tmp_path: Path) -> 
     """And with the same exit code, 1."""
     path = tmp_path / "shop.yaml"
     path.write_text(MAPPING.replace("contains(", "contians("))
-    checked = run_cli("check", "shop.yaml", cwd=tmp_path)
+    checked = run_process("check", "shop.yaml", cwd=tmp_path)
     served = _serve(tmp_path, "--mappings", "shop.yaml", environment={"SHOP_SECRET": "s" * 20})
     assert checked.returncode == served.returncode == 1
     assert checked.stdout == served.stderr
@@ -140,7 +140,7 @@ def test_a_mapping_of_the_user_s_needs_its_secret(tmp_path: Path) -> None:
     served = _serve(tmp_path, "--mappings", "shop.yaml")
     assert served.returncode == 1
     assert "shop.yaml:2:1: error[secret-not-set]" in served.stderr
-    assert run_cli("check", "shop.yaml", cwd=tmp_path).returncode == 0
+    assert run_process("check", "shop.yaml", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_param_has_the_type_of_its_default(
 def test_a_second_gateway_says_what_is_in_use(gateway: Gateway) -> None:
     """The port, or the journal."""
     port = f"127.0.0.1:{gateway.public}"
-    served = run_cli("serve", "--listen", port, cwd=gateway.folder)
+    served = run_process("serve", "--listen", port, cwd=gateway.folder)
     assert (served.returncode, len(served.stderr.splitlines())) == (2, 1)
     assert f"cannot listen on {port}: Address already in use" in served.stderr
     served = _serve(gateway.folder)
@@ -260,16 +260,16 @@ def test_send_signs_a_file_of_one_s_own(shared_gateway: Gateway, tmp_path: Path)
     path.write_text(json.dumps(samples.github_push("octo/sent", samples.SHA, 1_790_000_000)))
     url = f"http://127.0.0.1:{shared_gateway.public}"
     arguments = ("send", "github", str(path), "-H", "X-GitHub-Event: push", "--url", url)
-    sent = run_cli(*arguments, environment=SECRETS)
+    sent = run_process(*arguments, environment=SECRETS)
     assert sent.returncode == 0
     assert "202 accepted" in sent.stdout
     assert f"kind=committime app=octo/sent commit={samples.SHA}" in sent.stdout
-    refused = run_cli(
+    refused = run_process(
         *arguments, environment={"GITHUB_WEBHOOK_SECRET": "another secret of some length"}
     )
     assert refused.returncode == 1
     assert "401 Unauthorized" in refused.stdout
-    piped = run_cli("send", "pelorus", "-", "--url", url, stdin="{", environment=SECRETS)
+    piped = run_process("send", "pelorus", "-", "--url", url, stdin="{", environment=SECRETS)
     assert piped.returncode == 1
     assert "400 the body is not JSON: line 1, column 2" in piped.stdout
 
@@ -290,7 +290,7 @@ def test_send_says_what_keeps_it_from_sending(
 ) -> None:
     """In one sentence, with exit code 2."""
     port = [] if "--url" in arguments else ["--url", "http://127.0.0.1:9"]
-    sent = run_cli("send", *arguments, *port, cwd=tmp_path, environment=SECRETS)
+    sent = run_process("send", *arguments, *port, cwd=tmp_path, environment=SECRETS)
     assert sent.returncode == 2
     assert words in sent.stderr
     assert len(sent.stderr.splitlines()) == 1
@@ -298,7 +298,7 @@ def test_send_says_what_keeps_it_from_sending(
 
 def test_send_without_the_secret_names_it(tmp_path: Path) -> None:
     """It cannot sign, and says where the secret is looked for."""
-    sent = run_cli("send", "github", "--secrets", "nowhere", cwd=tmp_path)
+    sent = run_process("send", "github", "--secrets", "nowhere", cwd=tmp_path)
     assert sent.returncode == 2
     assert "GITHUB_WEBHOOK_SECRET is not set" in sent.stderr
 
@@ -308,12 +308,12 @@ def test_send_without_the_secret_names_it(tmp_path: Path) -> None:
 
 def test_every_command_has_help(tmp_path: Path) -> None:
     """And the gateway lists them all."""
-    overview = run_cli("--help", cwd=tmp_path).stdout
+    overview = run_process("--help", cwd=tmp_path).stdout
     for name, summary in COMMANDS.items():
         assert name in overview
         assert summary.split(",")[0] in overview
-        assert run_cli(name, "--help", cwd=tmp_path).returncode == 0
-    served = run_cli("serve", "--help", cwd=tmp_path).stdout
+        assert run_process(name, "--help", cwd=tmp_path).returncode == 0
+    served = run_process("serve", "--help", cwd=tmp_path).stdout
     for option in OPTIONS:
         assert option.flag in served
         assert option.variable in served
@@ -323,7 +323,7 @@ def test_every_command_has_help(tmp_path: Path) -> None:
 def test_the_committed_schemas_are_the_generated_ones(kind: str) -> None:
     """`UPDATE_GOLDEN=1` writes them anew."""
     path = ROOT / "schemas" / f"{kind}.schema.json"
-    generated = run_cli("schema", kind).stdout
+    generated = run_process("schema", kind).stdout
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(generated)
     assert path.read_text() == generated

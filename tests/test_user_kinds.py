@@ -78,7 +78,7 @@ def test_error_budgets_are_what_prometheus_makes_of_reports(files: Path, gateway
         eventually(
             lambda: left(prometheus, "availability") == {TIDE: 0.5, BUOY: 1}, timeout=30, every=0.5
         )
-        eventually(lambda: left(prometheus, "latency") == {TIDE: -0.5}, timeout=30, every=0.5)
+        eventually(lambda: left(prometheus, "latency") == {TIDE: -0.5}, every=0.5)
 
         assert deliver(gateway, of_buoy(sample, 2, 0.998)).json()["outcome"] == "accepted"
         eventually(

@@ -2,14 +2,19 @@
 
 import asyncio
 import logging
+import os
 import time
-from uuid import uuid4
+from collections.abc import Awaitable, Callable
 
 from litestar.types import HTTPScope, Receive
 from msgspec import Struct
 
+from gateway import addresses
+from gateway.addresses import Networks
 from gateway.app import http
-from gateway.app.http import Body, Budget, Refused
+from gateway.app.deliveries_log import DeliveriesLog
+from gateway.app.failures import Failures
+from gateway.app.http import Body, Budget, Disconnected, Refused
 from gateway.authentication import Authentication, nobody
 from gateway.delivery import Delivery
 from gateway.journal.entry import JournalUnavailable, Overloaded
@@ -17,6 +22,8 @@ from gateway.pipeline import Answer, Pipeline
 from gateway.source import Source
 
 log = logging.getLogger("gateway")
+
+_NO_COMMIT = "the journal cannot commit now"
 
 
 class Limits(Struct, frozen=True):
@@ -29,14 +36,18 @@ class Limits(Struct, frozen=True):
 
 
 class Edge:
-    """One for the public listener: the limits hold over all its routes."""
+    """One for the public listener: the limits hold over all its routes. What trusted proxies say of
+    whom they forward for is believed."""
 
-    def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
+    def __init__(self, pipeline: Pipeline, limits: Limits, trusted: Networks = ()) -> None:
         self.pipeline = pipeline
+        self._trusted = trusted
         self.limits = limits
         self._budget = Budget(limits.in_flight)
         self._nobody = nobody()
         self._last_receipt = 0.0
+        self._log = DeliveriesLog()
+        self._failures = Failures(self._log.line)
 
     def body(self, scope: HTTPScope, receive: Receive, limit: int) -> Body:
         deadline = self.limits.body_timeout
@@ -46,8 +57,44 @@ class Edge:
         """That of a source; for an unknown one another that no request passes, at the same cost."""
         return source.authentication if source else self._nobody
 
-    async def deliver(self, source: Source, scope: HTTPScope, raw: bytes) -> Answer:
-        """Sends an authentic body down the pipeline. Raises Refused where it cannot be kept."""
+    async def is_authentic(self, source: Source | None, scope: HTTPScope, raw: bytes) -> bool:
+        """Whether a request is from whom it claims. Raises Refused where that cannot be told now.
+
+        Everyone's proof is looked at, whatever failed before: who makes wrong ones locks nobody out.
+        """
+        checked = self.authentication(source)
+        headers, now = scope["headers"], time.time()
+        peer = scope["client"]
+        sender = addresses.sender(peer[0] if peer else "", headers, self._trusted)
+        is_admitted = (
+            source is None or not source.allow_from or addresses.holds(source.allow_from, sender)
+        )
+        if is_admitted and checked.prepare is not None and not await checked.prepare(headers):
+            detail = "the keys that tell who sends cannot be had now"
+            raise http.unavailable("issuer", detail, close=True)
+        is_proven = checked.verify(headers, raw, now, scope["query_string"])
+        if is_proven and is_admitted:
+            return source is not None
+        why = "its proof is missing or wrong"
+        if is_proven:
+            why = "its proof holds, and `allow_from` does not have the address"
+        elif checked.fault is not None:
+            why = checked.fault(headers, now)
+        self._failures.note(source.plan.source if source else "", sender, why)
+        return False
+
+    async def deliver(
+        self,
+        source: Source,
+        scope: HTTPScope,
+        raw: bytes,
+        refuse: Callable[[Refused], Awaitable[None]],
+    ) -> Answer:
+        """Sends an authentic body down the pipeline. Raises Refused where it cannot be kept.
+
+        Where that takes too long, `refuse` answers, and this waits on, so that what the journal has not
+        let go of stays in the budget; then Disconnected is raised.
+        """
         started = time.perf_counter()
         delivery = Delivery(
             source=source.plan.source,
@@ -56,20 +103,28 @@ class Edge:
             body=raw,
             received_at=self._receipt(),
         )
+        late = _Late(source.plan.source, refuse)
+        timer = asyncio.get_running_loop().call_later(self.limits.answer_timeout, late)
         try:
-            async with asyncio.timeout(self.limits.answer_timeout):
-                answer = await self.pipeline.receive(source, delivery, uuid4().hex)
+            answer = await self.pipeline.receive(source, delivery, os.urandom(16).hex())
         except Overloaded as error:
-            raise http.unavailable("overloaded", "too many deliveries at once") from error
-        except (JournalUnavailable, TimeoutError) as error:
+            raise late.refusal("overloaded", "too many deliveries at once") from error
+        except JournalUnavailable as error:
             log.error(  # noqa: TRY400  # Trouble of the operator's, not a bug: no traceback.
                 "nothing was kept of a delivery from %s: %s", source.plan.source, error
             )
-            raise http.unavailable("journal", "the journal cannot commit now") from error
-        self.pipeline.telemetry.delivery(
+            raise late.refusal("journal", _NO_COMMIT) from error
+        except asyncio.CancelledError:
+            # The server cancels what is unfinished when the time to shut down in order is over.
+            raise late.refusal("stopping", "the gateway stops", close=True) from None
+        finally:
+            timer.cancel()
+        self.pipeline.telemetry.tally.delivery(
             answer.source, answer.verdict, time.perf_counter() - started
         )
-        _log(answer)
+        self._log_answer(answer)
+        if late.task is not None:
+            raise Disconnected
         return answer
 
     def _receipt(self) -> float:
@@ -78,22 +133,36 @@ class Edge:
         self._last_receipt = max(time.time(), self._last_receipt + 1e-6)
         return self._last_receipt
 
+    def _log_answer(self, answer: Answer) -> None:
+        number = len(answer.events)
+        found = f", {number} event{'s' * (number > 1)}" if number else ""
+        line = f"{answer.source} {answer.verdict}{found} (delivery {answer.delivery_id})"
+        if answer.reasons:
+            why = "; ".join(str(reason) for reason in answer.reasons[:3])
+            self._log.line("WARNING", f"{line}: {why}")
+        else:
+            self._log.line("INFO", line)
+
     def count_refusal(self, source: Source | None, refused: Refused) -> None:
         """Counts under the source's name; names that nobody serves share one, to bound their number."""
-        self.pipeline.telemetry.refused(source.plan.source if source else "", refused.reason)
+        self.pipeline.telemetry.tally.refuse(source.plan.source if source else "", refused.reason)
 
 
-def _log(answer: Answer) -> None:
-    number = len(answer.events)
-    found = f", {number} event{'s' * (number > 1)}" if number else ""
-    why = "; ".join(str(reason) for reason in answer.reasons[:3])
-    level = logging.WARNING if answer.reasons else logging.INFO
-    log.log(
-        level,
-        "%s %s%s (delivery %s)%s",
-        answer.source,
-        answer.verdict,
-        found,
-        answer.delivery_id,
-        f": {why}" if why else "",
-    )
+class _Late:
+    """Answers in place of a delivery whose commit takes too long, when it is called."""
+
+    def __init__(self, source: str, refuse: Callable[[Refused], Awaitable[None]]) -> None:
+        self._source = source
+        self._refuse = refuse
+        self.task: asyncio.Future[None] | None = None
+
+    def __call__(self) -> None:
+        log.error("a delivery from %s was answered 503: the journal takes too long", self._source)
+        refused = http.unavailable("journal", _NO_COMMIT)
+        self.task = asyncio.ensure_future(self._refuse(refused))
+
+    def refusal(self, reason: str, detail: str, *, close: bool = False) -> Exception:
+        """What to raise: a refusal, unless it was answered already."""
+        if self.task is not None:
+            return Disconnected()
+        return http.unavailable(reason, detail, close=close)

@@ -1,9 +1,8 @@
 """The hot path, `POST /hooks/{source}`: an ASGI application of its own, without a framework's cost."""
 
-import asyncio
 import logging
 import re
-import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import msgspec
@@ -19,7 +18,8 @@ from gateway.source import Source
 
 log = logging.getLogger("gateway")
 
-_PATH = re.compile(rb"/hooks/([A-Za-z0-9._~-]{1,100})")
+_PREFIX = len(b"/hooks/")
+_NAME = re.compile(rb"[A-Za-z0-9._~-]{1,100}")
 
 
 class Hooks:
@@ -29,70 +29,79 @@ class Hooks:
         self._edge = edge
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        source = self._edge.pipeline.sources.get(_name(scope))
-        try:
-            answer = await self._take(source, scope, receive)
-        except Refused as refused:
+        # The name as it was sent: other spellings of it are not found.
+        name = scope["raw_path"][_PREFIX:]
+        source = self._edge.pipeline.sources.get(name.decode("latin-1"))
+
+        async def refuse(refused: Refused) -> None:
             self._edge.count_refusal(source, refused)
+            body = http.problem(refused.status, refused.detail)
             await http.answer(
-                send,
-                refused.status,
-                http.problem(refused.status, refused.detail),
-                http.PROBLEM,
-                refused.headers,
-                close=refused.close,
+                send, refused.status, body, http.PROBLEM, refused.headers, close=refused.close
             )
+
+        try:
+            if source is None and not _NAME.fullmatch(name):
+                raise Refused(HTTPStatus.NOT_FOUND, "not_found", close=True)
+            answer = await self._take(source, scope, receive, refuse)
+        except Refused as refused:
+            await refuse(refused)
         except Disconnected:
             return
         else:
             await _send(send, answer)
 
-    async def _take(self, source: Source | None, scope: HTTPScope, receive: Receive) -> Answer:
-        headers = scope["headers"]
-        if not _name(scope):
-            raise Refused(HTTPStatus.NOT_FOUND, "not_found", close=True)
+    async def _take(
+        self,
+        source: Source | None,
+        scope: HTTPScope,
+        receive: Receive,
+        refuse: Callable[[Refused], Awaitable[None]],
+    ) -> Answer:
         if scope["method"] != "POST":
             allow = [(b"allow", b"POST")]
             raise Refused(
                 HTTPStatus.METHOD_NOT_ALLOWED, "method", "use POST", close=True, headers=allow
             )
-        if (http.header(headers, b"content-encoding") or b"identity").lower() != b"identity":
-            detail = "send the body without a content encoding"
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoding", detail, close=True)
-        content_type = (http.header(headers, b"content-type") or b"").decode("latin-1")
-        allowed = source.plan.media_types if source else ()
-        if not bodies.is_readable(content_type) and bodies.media_type(content_type) not in allowed:
-            detail = f"send JSON, or a form with the JSON in `payload`, not {content_type!r}"
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", detail, close=True)
-        authentication = self._edge.authentication(source)
-        query = scope["query_string"]
-        if not authentication.needs_body and not authentication.verify(
-            headers, b"", time.time(), query
-        ):
-            raise _unauthorized(close=True)
+        _check_type(scope["headers"], source)
+        needs_body = self._edge.authentication(source).needs_body
+        if not needs_body and not await self._edge.is_authentic(source, scope, b""):
+            raise _unauthorized()
         async with self._edge.body(scope, receive, self._edge.limits.body) as raw:
-            if not authentication.verify(headers, raw, time.time(), query) or source is None:
-                raise _unauthorized(close=False)
-            answer = await self._edge.deliver(source, scope, raw)
+            if needs_body and not await self._edge.is_authentic(source, scope, raw):
+                raise _unauthorized()
+            if source is None:
+                raise _unauthorized()
+            answer = await self._edge.deliver(source, scope, raw, refuse)
         if answer.greeting is not None and answer.greeting.visit:
             await _visit(answer.greeting.visit, answer.source)
         return answer
 
 
-def _name(scope: HTTPScope) -> str:
-    """The source of a path, read from the path as it was sent: other spellings of it are not found."""
-    match = _PATH.fullmatch(scope["raw_path"])
-    return match[1].decode() if match else ""
+def _check_type(headers: http.RawHeaders, source: Source | None) -> None:
+    """Raises Refused for a body that nobody here can read, whatever is in it."""
+    if (http.header(headers, b"content-encoding") or b"identity").lower() != b"identity":
+        detail = "send the body without a content encoding"
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoding", detail, close=True)
+    raw = http.header(headers, b"content-type")
+    if raw == http.JSON:
+        return
+    content_type = (raw or b"").decode("latin-1")
+    allowed = source.plan.media_types if source else ()
+    if not bodies.is_readable(content_type) and bodies.media_type(content_type) not in allowed:
+        detail = f"send JSON, or a form with the JSON in `payload`, not {content_type!r}"
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", detail, close=True)
 
 
-def _unauthorized(*, close: bool) -> Refused:
-    # The same for an unknown source as for a wrong signature: it tells nothing of what is served.
-    return Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", close=close)
+def _unauthorized() -> Refused:
+    # The same for an unknown source as for a wrong signature: it tells nothing of what is served. And
+    # each guess costs its sender a connection.
+    return Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", close=True)
 
 
 async def _visit(url: str, source: str) -> None:
     """Confirms a subscription. Raises Refused where that fails, so that the sender asks again."""
-    failure = await asyncio.to_thread(visit.fetch, url)
+    failure = await visit.visited(url)
     if failure:
         log.warning("%s could not be confirmed: %s", source, failure)
         detail = f"the URL of the handshake could not be visited: {failure}"

@@ -1,25 +1,43 @@
-"""The internal listener: metrics, health, reloading and dry runs, for Prometheus and the platform, never for senders."""
+"""The internal listener: metrics, health, reloading, replays and dry runs, for Prometheus and the platform, never for senders."""
 
 import asyncio
-import gzip
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import msgspec
 from litestar import Litestar, Request, Response, get, post
+from litestar.response import Stream
 from msgspec import Struct
 
 from gateway import exposition
 from gateway.app import http
 from gateway.app.problems import problem_response
+from gateway.app.replayer import Replayer
 from gateway.delivery import Delivery
+from gateway.journal.archive import NotFound
+from gateway.journal.entry import JournalError, JournalUnavailable
 from gateway.pipeline import Pipeline
+from gateway.replay import Asked
+from gateway.series import Family
+from gateway.telemetry import Telemetry
 
-_GZIP_LEVEL = 1
-_OFF_LOOP = 64 * 1024
-"""Bytes; a larger scrape is compressed in a thread, so that deliveries need not wait for it."""
+CATCH_UP = 2.0
+"""Seconds that a scrape waits for what others have committed; then it shows what is known."""
+_JSON_LINES = "application/jsonl"
+
+
+class Part(Enum):
+    """What a scrape shows. The series are the same on all replicas that share a journal; the process's
+    own metrics are those of one."""
+
+    ALL = "all"
+    SERIES = "series"
+    PROCESS = "process"
 
 
 class Reloaded(Struct, frozen=True):
@@ -43,24 +61,39 @@ def internal_app(
     reload: Callable[[], Awaitable[Reloaded]],
     explain: Explain,
     max_body: int,
+    replayer: Replayer,
 ) -> Litestar:
     """The application of the internal listener. `ready` says whether deliveries are being taken;
     `reload` reads everything anew, as it is after the call; `max_body` is in bytes."""
 
+    async def answer(request: Request[Any, Any, Any], part: Part) -> Response[bytes]:
+        openmetrics = exposition.wants_openmetrics(request.headers.get("accept", ""))
+        compressed = exposition.wants_gzip(request.headers.get("accept-encoding", ""))
+        if part is not Part.PROCESS:
+            await _catch_up(pipeline)
+        render = scrape(pipeline, round(time.time() * 1000), part, openmetrics=openmetrics)
+        # Deliveries need not wait for it.
+        body = await asyncio.to_thread(render, compressed=compressed)
+        kind = exposition.OPENMETRICS if openmetrics else exposition.TEXT
+        headers = {"vary": "Accept, Accept-Encoding"}
+        if compressed:
+            headers["content-encoding"] = "gzip"
+        return Response(body, media_type=kind, headers=headers)
+
     @get("/metrics")
     async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         """The window's series and the gateway's own counters, as the scraper asks for them."""
-        openmetrics = exposition.wants_openmetrics(request.headers.get("accept", ""))
-        body = scrape(pipeline, round(time.time() * 1000), openmetrics=openmetrics)
-        kind = exposition.OPENMETRICS if openmetrics else exposition.TEXT
-        headers = {"vary": "Accept, Accept-Encoding"}
-        if exposition.wants_gzip(request.headers.get("accept-encoding", "")):
-            headers["content-encoding"] = "gzip"
-            if len(body) > _OFF_LOOP:
-                body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL)
-            else:
-                body = gzip.compress(body, _GZIP_LEVEL)
-        return Response(body, media_type=kind, headers=headers)
+        return await answer(request, Part.ALL)
+
+    @get("/metrics/series")
+    async def metrics_series(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """The window's series alone: the same on all replicas that share a journal."""
+        return await answer(request, Part.SERIES)
+
+    @get("/metrics/process")
+    async def metrics_process(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """This process's own counters alone."""
+        return await answer(request, Part.PROCESS)
 
     @get("/-/healthy", sync_to_thread=False)
     def healthy() -> Response[str]:
@@ -85,6 +118,20 @@ def internal_app(
             kind = http.PROBLEM
         return Response(body, media_type=kind.decode(), status_code=reloaded.status)
 
+    @post("/-/replay", status_code=HTTPStatus.OK)
+    async def replay_now(request: Request[Any, Any, Any]) -> Response[bytes] | Stream:
+        """Maps deliveries of the journal again: a line of JSON for each, as it is done."""
+        try:
+            asked = msgspec.json.decode(await request.body() or b"{}", type=Asked)
+            lines = await replayer.lines(asked, ready)
+        except NotFound as error:
+            return _refused(HTTPStatus.NOT_FOUND, error)
+        except JournalError as error:
+            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, error)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _refused(HTTPStatus.BAD_REQUEST, error)
+        return Stream(lines, media_type=_JSON_LINES)
+
     @post("/try/{source:str}", status_code=HTTPStatus.OK, request_max_body_size=max_body)
     async def try_request(source: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         """A dry run that explains: text where `Accept` asks for it, JSON else. Stores nothing."""
@@ -105,21 +152,58 @@ def internal_app(
         return Response(f"{explained}\n".encode(), media_type=kind)
 
     return Litestar(
-        [metrics, healthy, readiness, reload_now, try_request],
+        [
+            metrics,
+            metrics_series,
+            metrics_process,
+            healthy,
+            readiness,
+            reload_now,
+            replay_now,
+            try_request,
+        ],
         openapi_config=None,
         exception_handlers={Exception: problem_response},
         logging_config=None,
     )
 
 
-def scrape(pipeline: Pipeline, now: int, *, openmetrics: bool) -> bytes:
-    """The body of a scrape at this time (epoch milliseconds)."""
-    series, telemetry, journal = pipeline.series, pipeline.telemetry, pipeline.journal
-    series.advance(now)
+def _refused(status: HTTPStatus, error: Exception) -> Response[bytes]:
+    body = http.problem(status, str(error))
+    return Response(body, media_type=http.PROBLEM.decode(), status_code=status)
+
+
+async def _catch_up(pipeline: Pipeline) -> None:
+    """Has the series know what others have committed by now, where the journal can be asked."""
+    with contextlib.suppress(JournalUnavailable, TimeoutError):
+        async with asyncio.timeout(CATCH_UP):
+            await pipeline.shown.catch_up()
+
+
+class Render(Protocol):
+    """Renders a scrape as it was when it was asked for; can run in a thread beside deliveries."""
+
+    def __call__(self, *, compressed: bool) -> bytes: ...
+
+
+def scrape(pipeline: Pipeline, now: int, part: Part, *, openmetrics: bool) -> Render:
+    """A part of what there is to show at this time (epoch milliseconds)."""
+    pipeline.series.advance(now)
+    families = [] if part is Part.PROCESS else list(pipeline.series.families())
+    own = None if part is Part.SERIES else pipeline.telemetry
+    if own is not None:
+        _observe(pipeline, own)
+    return partial(_render, own, families, openmetrics=openmetrics)
+
+
+def _observe(pipeline: Pipeline, telemetry: Telemetry) -> None:
+    """Has the counters tell of the state of everything at this moment."""
+    series, journal = pipeline.series, pipeline.journal
     telemetry.journal(
-        waiting=journal.waiting,
+        waiting=pipeline.waiting,
         healthy=journal.healthy,
         damaged=journal.damaged,
+        missing=journal.missing,
         is_folded=pipeline.shown.is_complete,
     )
     correlation = series.correlation
@@ -129,5 +213,10 @@ def scrape(pipeline: Pipeline, now: int, *, openmetrics: bool) -> bytes:
         unjoined = coverage.deployments - coverage.joined
         telemetry.deployments(app, joined=coverage.joined, unjoined=unjoined)
     telemetry.unknown_apps(pipeline.unknown_apps)
-    own = telemetry.render(openmetrics=openmetrics)
-    return exposition.render(own, series.families(), openmetrics=openmetrics)
+
+
+def _render(
+    own: Telemetry | None, families: list[Family], *, openmetrics: bool, compressed: bool
+) -> bytes:
+    counters = own.render(openmetrics=openmetrics) if own else b""
+    return exposition.render(counters, families, openmetrics=openmetrics, compressed=compressed)

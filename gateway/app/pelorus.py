@@ -6,7 +6,7 @@ down to their words. What is mapped and kept is the source `pelorus`.
 
 import json
 import re
-import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -32,14 +32,11 @@ _SIGNATURE_FORM = re.compile(rb"sha256=[0-9a-fA-F]{64}")
 class _Answered(Exception):
     """The answer is known before the delivery reaches the pipeline."""
 
-    def __init__(
-        self, status: HTTPStatus, detail: object, reason: str, *, close: bool = False
-    ) -> None:
+    def __init__(self, status: HTTPStatus, detail: object, reason: str) -> None:
         super().__init__(reason)
         self.status = status
         self.detail = detail
         self.reason = reason
-        self.close = close
 
 
 class PelorusWebhook:
@@ -52,14 +49,8 @@ class PelorusWebhook:
 
     async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         source = self._edge.pipeline.sources.get(SOURCE)
-        try:
-            status, document = await self._take(source, scope, receive)
-        except _Answered as answered:
-            refused = Refused(answered.status, answered.reason)
-            if answered.status >= HTTPStatus.BAD_REQUEST:
-                self._edge.count_refusal(source, refused)
-            await _send(send, answered.status, {"detail": answered.detail}, close=answered.close)
-        except Refused as refused:
+
+        async def refuse(refused: Refused) -> None:
             self._edge.count_refusal(source, refused)
             detail = refused.detail or refused.status.phrase
             if refused.status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -67,16 +58,28 @@ class PelorusWebhook:
             await _send(
                 send, refused.status, {"detail": detail}, refused.headers, close=refused.close
             )
+
+        try:
+            status, document = await self._take(source, scope, receive, refuse)
+        except _Answered as answered:
+            refused = Refused(answered.status, answered.reason)
+            if answered.status >= HTTPStatus.BAD_REQUEST:
+                self._edge.count_refusal(source, refused)
+            await _send(send, answered.status, {"detail": answered.detail})
+        except Refused as refused:
+            await refuse(refused)
         except Disconnected:
             return
         else:
             await _send(send, status, document)
 
     async def _take(
-        self, source: Source | None, scope: HTTPScope, receive: Receive
+        self,
+        source: Source | None,
+        scope: HTTPScope,
+        receive: Receive,
+        refuse: Callable[[Refused], Awaitable[None]],
     ) -> tuple[HTTPStatus, object]:
-        if scope["raw_path"] != self.path:
-            raise _Answered(HTTPStatus.NOT_FOUND, "Not Found", "not_found", close=True)
         if scope["method"] != "POST":
             allow = [(b"allow", b"POST")]
             detail = "Method Not Allowed"
@@ -97,9 +100,9 @@ class PelorusWebhook:
                 raise _unauthentic("Invalid signature.")
             if source.authentication.headers and http.header(headers, _SIGNATURE) is None:
                 raise _unauthentic("Non existing signature.")
-            if not source.authentication.verify(headers, raw, time.time()):
+            if not await self._edge.is_authentic(source, scope, raw):
                 raise _unauthentic("Invalid signature.")
-            answer = await self._edge.deliver(source, scope, raw)
+            answer = await self._edge.deliver(source, scope, raw, refuse)
         if http.header(headers, _EVENT) == b"ping":
             return HTTPStatus.OK, {"detail": "pong"}
         if answer.verdict in (Verdict.REJECTED, Verdict.DEAD_LETTERED):

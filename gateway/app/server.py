@@ -2,20 +2,62 @@
 
 import asyncio
 import contextlib
+import gc
+import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
+from msgspec import Struct
+from uvicorn._types import ASGIApplication
 
+from gateway.app.guard import Listener, end_all, sweep
 from gateway.settings import Address
 
 BACKLOG = 2_048
+MAX_CONNECTIONS = 10_000
+"""Of one listener; fewer where the process may not open as many files."""
+_OTHER_FILES = 100
+_TICKS = 2
+"""uvicorn ticks ten times a second; the deadlines are looked at each second time."""
 
 
 class CannotListen(Exception):
     """An address cannot be listened on; the message names it and why."""
+
+
+class Listening(Struct, frozen=True):
+    """An application, the socket that it is served on, and what its connections share."""
+
+    app: ASGIApp
+    socket: socket.socket
+    listener: Listener
+
+
+class Stopping(Struct, frozen=True):
+    """Seconds: how long deliveries are still taken after a SIGTERM, and how long those in flight then
+    get to be answered."""
+
+    drain: float
+    answers: int
+
+
+async def _at_once() -> None:
+    """Nothing else is to be waited for."""
+
+
+class Hooks(Struct, frozen=True):
+    """Who is told what: that deliveries are taken, that they soon are not, by which signal, that nobody
+    wants to wait for the end, and that a SIGHUP came. `until` is waited for at the end, too."""
+
+    on_ready: Callable[[], None]
+    on_stopping: Callable[[signal.Signals], None]
+    on_hurry: Callable[[], None] = lambda: None
+    on_hangup: Callable[[], object] = lambda: None
+    until: Callable[[], Awaitable[None]] = _at_once
 
 
 class _Server(uvicorn.Server):
@@ -24,6 +66,44 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS == 0:
+            sweep(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+
+class _Signals:
+    """SIGINT and SIGTERM of the process, from the first one on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self.is_patient = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._came, number)
+
+    def _came(self, number: int) -> None:
+        if self.first.is_set():
+            self.second.set()
+        else:
+            # Whoever presses Ctrl-C waits for it; who sends SIGTERM has told others to send elsewhere.
+            self.is_patient = number == signal.SIGTERM
+            self.first.set()
+
+
+def connection_limit() -> int:
+    """How many connections the public listener may keep, after the process has been allowed as many
+    open files as it can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    # The rest is for the journal, for scrapes, and for connections that are being closed.
+    return max(1, min(MAX_CONNECTIONS, (soft - _OTHER_FILES) * 3 // 4))
 
 
 def bind(address: Address) -> socket.socket:
@@ -45,45 +125,69 @@ def hold_hangups() -> None:
 
 
 async def serve(
-    apps: list[tuple[Litestar, socket.socket]],
-    shutdown_timeout: int,
-    on_ready: Callable[[], None],
-    on_stopping: Callable[[], None],
-    on_hangup: Callable[[], object],
+    listeners: list[Listening],
+    stopping: Stopping,
+    hooks: Hooks,
 ) -> None:
-    """Serves until SIGINT or SIGTERM, then answers what is in flight for up to `shutdown_timeout`
-    seconds and returns. A SIGHUP ends nothing."""
-    servers = [_Server(_config(app, shutdown_timeout)) for app, _ in apps]
-    stopping = asyncio.Event()
+    """Serves until SIGINT or SIGTERM, then answers what is in flight and returns; after a SIGTERM it
+    goes on taking deliveries for a while first. A second signal ends either wait. A SIGHUP ends
+    nothing."""
+    servers = [_Server(_config(served, stopping.answers)) for served in listeners]
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    signals = _Signals(loop)
+    loop.add_signal_handler(signal.SIGHUP, hooks.on_hangup)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     running = [
-        asyncio.create_task(server.serve(sockets=[listener]))
-        for server, (_, listener) in zip(servers, apps, strict=True)
+        asyncio.create_task(server.serve(sockets=[served.socket]))
+        for server, served in zip(servers, listeners, strict=True)
     ]
-    watch = asyncio.create_task(stopping.wait())
     while not all(server.started for server in servers):
         if any(task.done() for task in running):
             break
         await asyncio.sleep(0.01)
     else:
-        on_ready()
-    await asyncio.wait([watch, *running], return_when=asyncio.FIRST_COMPLETED)
-    on_stopping()
-    watch.cancel()
+        # What was compiled stays for good; the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        hooks.on_ready()
+    await _first_of(signals.first, *running)
+    hooks.on_stopping(signal.SIGTERM if signals.is_patient else signal.SIGINT)
+    if signals.is_patient and stopping.drain:
+        for served in listeners:
+            served.listener.draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(stopping.drain):
+                await _first_of(signals.second, *running)
     for server in servers:
         server.should_exit = True
-    await asyncio.gather(*running)
+    hurry = asyncio.create_task(_hurry(signals, servers, hooks.on_hurry))
+    await asyncio.gather(*running, hooks.until())
+    hurry.cancel()
 
 
-def _config(app: Litestar, shutdown_timeout: int) -> uvicorn.Config:
+async def _first_of(event: asyncio.Event, *running: asyncio.Task[None]) -> None:
+    """Returns when the event comes, or when a server ends by itself."""
+    watch = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([watch, *running], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        watch.cancel()
+
+
+async def _hurry(signals: _Signals, servers: list[_Server], on_hurry: Callable[[], None]) -> None:
+    await signals.second.wait()
+    on_hurry()
+    for server in servers:
+        server.force_exit = True
+        end_all(server.server_state.connections)
+
+
+def _config(served: Listening, shutdown_timeout: int) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
-        # httptools refuses the ambiguous framing that h11 takes.
-        http="httptools",
+        cast("ASGIApplication", served.app),
+        # httptools refuses the ambiguous framing that h11 takes. uvicorn calls what it is given here.
+        http=cast("type[asyncio.Protocol]", served.listener.protocol),
+        interface="asgi3",
         loop="none",
         ws="none",
         lifespan="off",
@@ -93,7 +197,6 @@ def _config(app: Litestar, shutdown_timeout: int) -> uvicorn.Config:
         date_header=True,
         # A forwarded address is a claim of the sender's; nothing here believes it.
         proxy_headers=False,
-        timeout_keep_alive=30,
         timeout_graceful_shutdown=shutdown_timeout,
         backlog=BACKLOG,
     )

@@ -58,6 +58,18 @@ rules:
     emit: deploytime
     fields: {app: body.service, commit: body.commit, timestamp: body.finished_at}
 """
+_TOKENS = """\
+source: shop
+authenticate:
+  scheme: oidc
+  issuer: https://token.actions.githubusercontent.com
+  audience: https://gateway.example.com
+  claims: {repository_owner: octo}
+rules:
+  - name: a deployment finished
+    emit: deploytime
+    fields: {app: body.service, commit: body.commit, timestamp: body.finished_at}
+"""
 _EXTENDING = """\
 source: shop-staging
 extends: shop
@@ -85,6 +97,7 @@ apps:
     names:
       github: octo/market
 """
+_LIMITED = _MAPPING.replace("event: ", "allow_from: [192.0.2.1/24]\nevent: ", 1)
 _KINDS = {
     "build": "{app: {type: app}, commit: {type: git-sha, required: false}, image_sha: {type: "
     "image-digest, required: false}, image: {type: text, required: false}, release: {type: text, "
@@ -404,6 +417,16 @@ _AUTHENTICATION = (
         authentication.unsigned_body,
         _instead("  timestamp_header: X-Shop-Timestamp\n", "", _TIMED),
         _TIMED,
+    ),
+    _check(
+        authentication.unlimited_issuer,
+        _instead("{repository_owner: octo}", "{}", _TOKENS),
+        _TOKENS,
+    ),
+    _check(
+        authentication.address_range,
+        _LIMITED,
+        _instead("192.0.2.1/24", "192.0.2.0/24", _LIMITED),
     ),
 )
 

@@ -100,6 +100,10 @@ def _hash(text: str) -> tuple[str, str]:
 def _authorization(value: str) -> Credentials:
     word, _, rest = value.partition(" ")
     header, why = "Authorization", f"`Authorization: {word}`"
+    if word.lower() == "bearer" and rest.startswith("eyJ") and rest.count(".") == 2:
+        why = "a signed token (JWT) in `Authorization`"
+        decide = "is it signed anew for each job, as CI systems do? Then use the scheme `oidc`."
+        return Credentials(keys={"scheme": "bearer"}, header=header, why=why, decide=decide)
     if word.lower() in ("basic", "bearer"):
         return Credentials(keys={"scheme": word.lower()}, header=header, why=why)
     keys = {"scheme": "token", "header": header}

@@ -6,7 +6,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.authentication import authentication
 from gateway.authoring import cases, trial
 from gateway.authoring.cases import Case, Expectation
 from gateway.authoring.draft import Draft, Field, Rule
@@ -191,7 +190,7 @@ def _tried(
 
 def _signed(compiled: CompiledMapping) -> frozenset[str]:
     """The headers that prove the sender: whoever sends a case adds them."""
-    checked = authentication(compiled.scheme, (b"for the names of headers",), b"user")
+    checked = trial.ready(compiled.scheme)
     return checked.headers | {name.lower() for name in checked.sign(b"", cases.FROZEN)}
 
 

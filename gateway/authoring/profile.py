@@ -5,7 +5,16 @@ from typing import Any, assert_never
 
 from msgspec import Struct
 
-from gateway.authentication import Basic, Bearer, Hmac, QueryToken, Scheme, StandardWebhooks, Token
+from gateway.authentication import (
+    Basic,
+    Bearer,
+    Hmac,
+    Oidc,
+    QueryToken,
+    Scheme,
+    StandardWebhooks,
+    Token,
+)
 from gateway.mapping import certainty
 from gateway.mapping.certainty import Node
 from gateway.mapping.compiler import CompiledMapping
@@ -39,7 +48,7 @@ def carrier(scheme: Scheme | None) -> str:
             return scheme.header
         case QueryToken():
             return f"?{scheme.parameter}="
-        case Bearer() | Basic():
+        case Bearer() | Basic() | Oidc():
             return "Authorization"
         case StandardWebhooks():
             return "webhook-signature"
@@ -62,6 +71,8 @@ def evidence(scheme: Scheme | None) -> str:
             return "the secret itself in the header `Authorization`, after `Bearer `"
         case Basic():
             return "a user name, and the secret as its password (HTTP basic authentication)"
+        case Oidc():
+            return _of_issuer(scheme)
         case StandardWebhooks():
             return (
                 "a signature as Standard Webhooks has it in the header `webhook-signature`, with a time "
@@ -89,6 +100,18 @@ def _signature(scheme: Hmac) -> str:
             f"with the time after `{scheme.timestamp_prefix}`, at most {scheme.tolerance} seconds away"
         )
     return ", ".join(words)
+
+
+def _of_issuer(scheme: Oidc) -> str:
+    claims = ", ".join(
+        f"`{name}` {'any of ' * (len(wanted) > 1)}{', '.join(f'`{one}`' for one in wanted)}"
+        for name, given in scheme.claims.items()
+        for wanted in [[given] if isinstance(given, str) else given]
+    )
+    return (
+        f"a token that {scheme.issuer} signed for `{scheme.audience}`, with {claims}, in the header "
+        "`Authorization` after `Bearer `"
+    )
 
 
 def _after(prefix: str) -> str:

@@ -7,6 +7,7 @@ from gateway.authentication import (
     Basic,
     Bearer,
     Hmac,
+    Oidc,
     QueryToken,
     Scheme,
     StandardWebhooks,
@@ -29,17 +30,23 @@ def judge(
         return "open: the mapping says `authenticate: none`"
     if verify(authentication, delivery):
         return AUTHENTIC
+    if authentication.fault is not None:
+        return f"{REFUSED}: {authentication.fault(_raw(delivery), delivery.received_at)}"
     return f"{REFUSED}: {_fault(scheme, delivery)}"
 
 
 def verify(authentication: Authentication, delivery: Delivery) -> bool:
     """Whether a request is authentic that was put together again as a delivery."""
-    raw = [
+    query = urlencode(delivery.query).encode()
+    raw = _raw(delivery)
+    return authentication.verify(raw, delivery.body, delivery.received_at, query)
+
+
+def _raw(delivery: Delivery) -> list[tuple[bytes, bytes]]:
+    return [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in delivery.headers.items()
     ]
-    query = urlencode(delivery.query).encode()
-    return authentication.verify(raw, delivery.body, delivery.received_at, query)
 
 
 def carries_proof(scheme: Scheme | None, delivery: Delivery) -> bool:
@@ -57,7 +64,7 @@ def _wanted(scheme: Scheme) -> list[tuple[str, str]]:
             return [(scheme.header.lower(), scheme.prefix), *clock]
         case Token():
             return [(scheme.header.lower(), scheme.prefix)]
-        case Bearer():
+        case Bearer() | Oidc():
             return [("authorization", "Bearer ")]
         case Basic():
             return [("authorization", "Basic ")]

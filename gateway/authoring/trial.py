@@ -1,7 +1,7 @@
 """A case put to its mapping: signed, authenticated and read, against what it expects. Pure.
 
 A case's delivery takes the whole way that a request takes before the journal, with a test secret in
-place of the source's own and the clock stopped.
+place of the source's own and the clock stopped. From which address it comes is not asked.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway.authentication import Authentication, authentication
+from gateway.authentication import (
+    Authentication,
+    Bearer,
+    Oidc,
+    Scheme,
+    SecretReference,
+    authentication,
+)
 from gateway.authoring import proof
 from gateway.authoring.cases import Case, Expectation
 from gateway.delivery import Accepted, DeadLetter, Delivery, Ignored, Malformed, Outcome
@@ -72,6 +79,14 @@ def run_all(
     return tuple(trials)
 
 
+def ready(scheme: Scheme | None) -> Authentication:
+    """The scheme made ready with test secrets. Where an issuer alone can sign, one text stands for a
+    token of its."""
+    if isinstance(scheme, Oidc):
+        scheme = Bearer(secret=SecretReference())
+    return authentication(scheme, (_KEY,), b"test")
+
+
 class _Received(Struct, frozen=True):
     """A case and the events that it came to."""
 
@@ -80,7 +95,7 @@ class _Received(Struct, frozen=True):
 
 
 def _run(mapping: CompiledMapping, case: Case) -> tuple[Trial, tuple[Event, ...]]:
-    checked = authentication(mapping.scheme, (_KEY,), b"test")
+    checked = ready(mapping.scheme)
     plan = msgspec.structs.replace(mapping.plan, params={**mapping.plan.params, **case.params})
     delivery = _delivery(plan, case, checked)
     if not proof.verify(checked, delivery):

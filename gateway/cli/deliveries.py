@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.cli import journal
+from gateway.cli import journals
 from gateway.delivery import Verdict
 from gateway.journal.archive import Kept, Selection
 from gateway.settings import number
@@ -32,7 +32,7 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", default="20", metavar="N", help="how many at most (default: %(default)s)"
     )
-    journal.define(parser)
+    journals.define(parser)
     parser.add_argument(
         "--format",
         choices=["text", "json"],
@@ -48,23 +48,29 @@ def run(options: argparse.Namespace) -> int:
         source=options.source,
         event=options.event,
         outcomes=tuple(options.outcome),
-        since=journal.since(options.since, "--since") if options.since else 0.0,
+        since=journals.since(options.since, "--since") if options.since else 0.0,
         limit=int(number(options.limit, "--limit", 1, 100_000)),
     )
-    archive = journal.archive(options)
-    found = journal.reading(lambda: archive.latest(wanted))
+    archive = journals.archive(options)
+    found = journals.reading(lambda: archive.latest(wanted))
     if options.format == "json":
-        for kept in found:
-            print(msgspec.json.encode(kept).decode())
+        print_lines(found)
         return 0
-    print("\n".join(_table(found)) if found else "no delivery fits")
+    print("\n".join(table(found)) if found else "no delivery fits")
     return 0
 
 
-def _table(found: Sequence[Kept]) -> list[str]:
+def print_lines(found: Sequence[Kept]) -> None:
+    """Each as a line of JSON."""
+    for kept in found:
+        print(msgspec.json.encode(kept).decode())
+
+
+def table(found: Sequence[Kept]) -> list[str]:
+    """Each as a line of text under headings, with its first reasons."""
     rows = [
         (
-            journal.moment(kept.received_at),
+            journals.moment(kept.received_at),
             kept.source,
             kept.event or "-",
             kept.outcome.value,

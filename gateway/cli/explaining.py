@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateway import report, settings
+from gateway import oidc, report, settings
 from gateway.apps import Apps
+from gateway.authentication import Oidc
 from gateway.authoring import explanation, proof
 from gateway.authoring.explanation import Explanation
 from gateway.authoring.narration import narrate
@@ -75,8 +76,7 @@ def find(
     if mapping is None:
         return None
     missing = next((one.secrets for one in sources.missing if one.source == name), ())
-    params = {**mapping.plan.params, **wiring.overrides(mapping, environment)}
-    plan = msgspec.structs.replace(mapping.plan, params=params)
+    plan = wiring.with_params(mapping, environment)
     whole = msgspec.structs.replace(mapping, plan=plan)
     return Subject(whole, sources.live.get(name), missing, compilation.apps)
 
@@ -96,6 +96,8 @@ def _judged(subject: Subject, delivery: Delivery) -> str:
     scheme = subject.mapping.scheme
     if subject.source is None:
         return f"not checked: the secret {' and '.join(subject.missing)} is not set"
+    if isinstance(scheme, Oidc) and not oidc.has_keys(scheme):
+        return f"not checked: the keys of {scheme.issuer} are not known here; `serve` fetches them"
     if scheme is not None and not proof.carries_proof(scheme, delivery):
         return "not checked: the request carries no proof of its sender"
     return proof.judge(scheme, subject.source.authentication, delivery)

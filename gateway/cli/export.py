@@ -9,7 +9,7 @@ from typing import TextIO
 
 from gateway.apps import Naming
 from gateway.backfill import EVER, Backfill, Span, Wanted
-from gateway.cli import journal, wiring
+from gateway.cli import journals, wiring
 from gateway.cli.wiring import Refused
 from gateway.diagnostic import has_errors
 from gateway.journal.archive import Archive
@@ -58,7 +58,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the file to write; `-`, the default, is standard output",
     )
-    journal.define(parser)
+    journals.define(parser)
     wiring.define_files(parser)
     parser.set_defaults(run=run)
 
@@ -82,20 +82,20 @@ def run(options: argparse.Namespace) -> int:
     models, apps = loaded.compilation.models, loaded.compilation.apps
     extra = _labels(options.label, models)
     backfill, naming = Backfill(models, wanted, extra), Naming(apps, models)
-    archive = journal.archive(options)
+    archive = journals.archive(options)
 
     def fold() -> None:
         for recorded in _with_progress(archive):
             for event in naming.named(recorded.event, recorded.source):
                 backfill.fold(event, recorded.received_at)
 
-    journal.reading(fold)
+    journals.reading(fold)
     _write(backfill.lines(), options.output)
     return 0
 
 
 def _moment(text: str, name: str, otherwise: float) -> float:
-    return journal.since(text, name) if text else otherwise
+    return journals.since(text, name) if text else otherwise
 
 
 def _labels(given: Iterable[str], models: Mapping[str, Model]) -> dict[str, str]:

@@ -1,87 +1,222 @@
-"""What the commands that read a journal share: which one, and how they say times."""
+"""`gateway journal`: the journal backed up, verified, or told of: how large and how old it is."""
 
 import argparse
-import os
-import re
-import time
-from collections.abc import Callable
-from datetime import datetime
-from typing import TypeVar
+import threading
+from pathlib import Path
 
-from gateway import settings
-from gateway.journal.archive import Archive
+import msgspec
+from msgspec import Struct
+
+from gateway.cli import journals
+from gateway.cli.progress import Progress
+from gateway.journal import sqlite
+from gateway.journal.archive import OPEN, Archive, Damage, Selection
 from gateway.journal.entry import JournalError
-from gateway.journal.reading import Database
-from gateway.journal.retention import Retention
-from gateway.journal.sqlite import SqliteFile, SqliteStore
-from gateway.journal.writer import Store
-from gateway.settings import JournalUrl, Settings, SettingsError
+from gateway.settings import MIB, SettingsError
 
-_VARIABLE = "GATEWAY_JOURNAL"
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-T = TypeVar("T")
+BACKUP, VERIFY, INFO = "backup", "verify", "info"
+_EVERY = 0.1
+"""Seconds between two looks at how far a copy has come."""
+
+
+class Info(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is told of a journal; times in epoch seconds, `size` in bytes. What a file alone has is left
+    out of another."""
+
+    journal: str
+    deliveries: int
+    events: int
+    dead_letters: int
+    oldest: float | None = None
+    newest: float | None = None
+    size: int | None = None
+    schema: int | None = None
+    sqlite: str = ""
+    in_use: bool | None = None
 
 
 def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--journal",
-        default=os.environ.get(_VARIABLE, settings.DEFAULT_JOURNAL),
-        metavar="URL",
-        help=f"the journal, as for serve (default: {settings.DEFAULT_JOURNAL}) [{_VARIABLE}]",
+        "action",
+        choices=[BACKUP, VERIFY, INFO],
+        help="backup writes a copy, verify reads every row and checks it, info tells of the journal",
     )
-
-
-def archive(options: argparse.Namespace) -> Archive:
-    """The journal that the flags name. Raises SettingsError."""
-    return Archive(database(url(options)))
-
-
-def url(options: argparse.Namespace) -> JournalUrl:
-    """Raises SettingsError."""
-    return settings.journal_url(options.journal, "--journal")
-
-
-def database(url: JournalUrl) -> Database:
-    """A journal to read."""
-    if url.path is None:
-        raise SettingsError("postgresql is not supported yet")
-    return SqliteFile(url.path)
-
-
-def store(settings: Settings) -> Store:
-    """A journal to write, with what is kept in it. Raises JournalError and SettingsError."""
-    retention = Retention(
-        deliveries=settings.keep_deliveries,
-        events=settings.keep_events,
-        size=settings.keep_size,
-        min_free=settings.min_free,
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="for backup: the new file to write"
     )
-    if settings.journal.path is None:
-        raise SettingsError("postgresql is not supported yet")
-    return SqliteStore(settings.journal.path, retention)
+    journals.define(parser)
+    parser.add_argument(
+        "--format",
+        choices=["text", "json"],
+        default="text",
+        help="text, for people (the default), or json, one object",
+    )
+    parser.set_defaults(run=run)
 
 
-def reading(read: Callable[[], T]) -> T:
-    """What is read of a journal. Raises SettingsError where it cannot be."""
-    try:
-        return read()
-    except JournalError as error:
-        raise SettingsError(str(error)) from error
+def run(options: argparse.Namespace) -> int:
+    """0; 1 where something is damaged. Raises SettingsError."""
+    if options.action == BACKUP:
+        return _backup(options)
+    if options.file is not None:
+        raise SettingsError(f"`{options.file}` is one argument too many for {options.action}")
+    return _verify(options) if options.action == VERIFY else _info(options)
 
 
-def moment(seconds: float) -> str:
-    """A time in the zone of whoever reads it, to the second."""
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+# Backup
 
 
-def since(text: str, name: str) -> float:
-    """Epoch seconds of `2h`, `3d`, or of an ISO time. Raises SettingsError."""
-    age = re.fullmatch(r"(\d{1,9})([smhdw])", text)
-    if age:
-        return time.time() - int(age[1]) * _UNITS[age[2]]
-    try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
-    except (ValueError, OverflowError) as error:
+def _backup(options: argparse.Namespace) -> int:
+    url, copy = journals.url(options), options.file
+    if copy is None:
+        raise SettingsError("backup needs a FILE to write")
+    path = url.path
+    if path is None:
         raise SettingsError(
-            f"{name} is `{text}`, expected an age such as 90m, 6h or 3d, or a time such as 2026-03-01"
-        ) from error
+            "a journal in PostgreSQL is backed up with PostgreSQL's own tools: pg_dump, or the backups "
+            "of your server"
+        )
+    total = journals.reading(lambda: sqlite.facts(path).size)
+    failures: list[str] = []
+
+    def work() -> None:
+        try:
+            sqlite.backup(path, copy)
+        except JournalError as error:
+            failures.append(str(error))
+
+    # A thread of its own, which does not keep a command that is interrupted.
+    thread = threading.Thread(target=work, name="backup", daemon=True)
+    thread.start()
+    _watch(thread, sqlite.draft_path(copy), total)
+    if failures:
+        raise SettingsError(failures[0])
+    size = copy.stat().st_size
+    if options.format == "json":
+        print(msgspec.json.encode({"file": str(copy), "size": size}).decode())
+    else:
+        print(f"wrote {copy}, {_mib(size)}")
+    return 0
+
+
+def _watch(thread: threading.Thread, draft: Path, total: int) -> None:
+    """Shows how far a copy has come until it is done; one that is interrupted is removed."""
+    progress = Progress(max(1, total // MIB), "MiB")
+    try:
+        while thread.is_alive():
+            thread.join(_EVERY)
+            if draft.exists():
+                progress.update(draft.stat().st_size // MIB)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    finally:
+        progress.done()
+
+
+# Verify
+
+
+class Verified(Struct, frozen=True):
+    """What verifying found: rows that are not what was written, and what else is wrong, in words."""
+
+    rows: int
+    damaged: list[Damage]
+    faults: list[str]
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.damaged and not self.faults
+
+
+def _verify(options: argparse.Namespace) -> int:
+    url, archive = journals.url(options), journals.archive(options)
+    # What cannot even be opened cannot be examined; whatever fails from here on is damage.
+    journals.reading(archive.last)
+    found = _examined(archive, url.path)
+    if options.format == "json":
+        print(msgspec.json.encode(found).decode())
+        return 0 if found.is_whole else 1
+    for fault in found.faults:
+        print(fault)
+    for damage in found.damaged:
+        print(f"{damage.table} {damage.number}: not what was written")
+    count = len(found.damaged) + len(found.faults)
+    print(f"{found.rows:,} rows, {f'faults: {count:,}' if count else 'all as they were written'}")
+    return 0 if found.is_whole else 1
+
+
+def _examined(archive: Archive, path: Path | None) -> Verified:
+    found = Verified(0, [], [])
+    rows = 0
+    progress = Progress(None, "rows verified")
+    try:
+        if path is not None:
+            found.faults.extend(sqlite.faults(path))
+        progress = Progress(sum(archive.size()), "rows verified")
+        for rows, damage in enumerate(archive.verify(), 1):
+            if damage is not None:
+                found.damaged.append(damage)
+            progress.update(rows)
+    except JournalError as error:
+        found.faults.append(str(error))
+    finally:
+        progress.done()
+    return msgspec.structs.replace(found, rows=rows)
+
+
+# Info
+
+
+def _info(options: argparse.Namespace) -> int:
+    found = journals.reading(lambda: _gathered(options))
+    if options.format == "json":
+        print(msgspec.json.encode(found).decode())
+        return 0
+    rows = [
+        ("journal", found.journal),
+        ("deliveries", f"{found.deliveries:,}"),
+        ("events", f"{found.events:,}"),
+        ("dead letters", f"{found.dead_letters:,} open"),
+        ("oldest", journals.moment(found.oldest) if found.oldest is not None else "none"),
+        ("newest", journals.moment(found.newest) if found.newest is not None else "none"),
+    ]
+    if found.size is not None:
+        rows += [
+            ("size", _mib(found.size)),
+            ("schema", str(found.schema)),
+            ("SQLite", found.sqlite),
+            ("in use", "by a gateway" if found.in_use else "no"),
+        ]
+    print("\n".join(f"{name:<12}  {value}" for name, value in rows))
+    return 0
+
+
+def _gathered(options: argparse.Namespace) -> Info:
+    """Raises JournalError and SettingsError."""
+    url, archive = journals.url(options), journals.archive(options)
+    one = Selection(limit=1)
+    oldest, newest = archive.oldest(one), archive.latest(one)
+    _, events = archive.size()
+    info = Info(
+        journal=str(url),
+        deliveries=archive.count(one),
+        events=events,
+        dead_letters=archive.count(OPEN),
+        oldest=oldest[0].received_at if oldest else None,
+        newest=newest[0].received_at if newest else None,
+    )
+    if url.path is None:
+        return info
+    facts = sqlite.facts(url.path)
+    return msgspec.structs.replace(
+        info,
+        size=facts.size,
+        schema=facts.schema,
+        sqlite=facts.sqlite,
+        in_use=sqlite.in_use(url.path),
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:,.1f} MiB"

@@ -19,6 +19,9 @@ COMMANDS = {
     "try": "explain what one payload would become, without sending it",
     "deliveries": "list what the journal keeps, and what became of it",
     "explain": "tell why a delivery of the journal became what it became",
+    "dead-letters": "list what could not be mapped and still is not, show one whole, or explain it",
+    "replay": "map deliveries of the journal again, once their mapping was mended",
+    "journal": "back the journal up, verify it, or tell how large and how old it is",
     "export": "write all samples of the journal at their own times, for Prometheus to import",
     "send": "sign a sample delivery as its vendor would, and post it",
     "redeliver": "have GitHub attempt again what it could not deliver",
@@ -80,8 +83,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def module(command: str) -> str:
-    """The module of a command; a word of Python's own cannot be one's name."""
-    return command + "_" * iskeyword(command)
+    """The module of a command; a word of Python's own cannot be one's name, nor a hyphen
+    be in it."""
+    return command.replace("-", "_") + "_" * iskeyword(command)
 
 
 def fail(sentence: str) -> int:

@@ -46,6 +46,14 @@ OPTIONS = (
         help="where metrics and health are read; keep it off the internet",
     ),
     Option(
+        flag="--trusted-proxies",
+        variable="GATEWAY_TRUSTED_PROXIES",
+        default="",
+        metavar="NETWORKS",
+        help="the proxies before the public listener, such as 10.0.0.0/8,192.0.2.7: from them alone "
+        "X-Forwarded-For is believed, for the `allow_from` of mappings",
+    ),
+    Option(
         flag="--journal",
         variable="GATEWAY_JOURNAL",
         default=settings.DEFAULT_JOURNAL,
@@ -80,6 +88,13 @@ OPTIONS = (
         default="64",
         metavar="MIB",
         help="what the journal's disk must have left for a delivery to be taken",
+    ),
+    Option(
+        flag="--workers",
+        variable="GATEWAY_WORKERS",
+        default="1",
+        metavar="N",
+        help="how many processes take deliveries; with more than one, another one answers scrapes",
     ),
     Option(
         flag="--mappings",
@@ -126,6 +141,13 @@ OPTIONS = (
         help="the bodies of all deliveries that are being taken",
     ),
     Option(
+        flag="--header-timeout",
+        variable="GATEWAY_HEADER_TIMEOUT",
+        default="5",
+        metavar="SECONDS",
+        help="the time that the headers of a request may take to arrive",
+    ),
+    Option(
         flag="--body-timeout",
         variable="GATEWAY_BODY_TIMEOUT",
         default="15",
@@ -138,6 +160,14 @@ OPTIONS = (
         default="8",
         metavar="SECONDS",
         help="the time that a delivery may take to be kept, below every vendor's own",
+    ),
+    Option(
+        flag="--drain",
+        variable="GATEWAY_DRAIN",
+        default="0",
+        metavar="SECONDS",
+        help="how long deliveries are still taken after a SIGTERM, while not ready, so that what sends them "
+        "here can learn to send them elsewhere",
     ),
     Option(
         flag="--shutdown-timeout",
@@ -217,6 +247,7 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
     return Settings(
         listen=settings.address(*values["listen"]),
         internal_listen=settings.address(*values["internal_listen"]),
+        trusted_proxies=settings.networks(*values["trusted_proxies"]),
         journal=settings.journal_url(*values["journal"]),
         keep_deliveries=number("keep_deliveries", 0, 36_500) * DAY,
         keep_events=number("keep_events", 0, 36_500) * DAY,
@@ -228,8 +259,10 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
         new_secrets=options.new_secrets,
         max_body=int(number("max_body", 0.001, 1024) * MIB),
         max_in_flight=int(number("max_in_flight", 1, 65_536) * MIB),
+        header_timeout=number("header_timeout", 0.1, 300),
         body_timeout=number("body_timeout", 0.1, 300),
         answer_timeout=number("answer_timeout", 0.1, 300),
+        drain=number("drain", 0, 300),
         shutdown_timeout=int(number("shutdown_timeout", 0, 300)),
         window=window,
         # A series is remembered for as long as the window shows it, so no longer can it be spaced.
@@ -238,6 +271,7 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
         own_times=settings.choice(*values["sample_times"], ("receipt", "event")) == "event",
         scrape_interval=number("scrape_interval", 0, min(600, window)),
         watch=number("watch", 0, 86_400),
+        workers=int(number("workers", 1, 64)),
     )
 
 

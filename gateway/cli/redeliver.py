@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from gateway import redelivery, settings
-from gateway.cli import journal
+from gateway.cli import journals
 from gateway.cli.progress import Progress
 from gateway.github_api import (
     PAGE,
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     """0 where all was requested again that did not arrive, 1 where some was not; raises SettingsError
     where nothing could be told of the deliveries."""
     home = _home(options)
-    since = journal.since(options.since, "--since")
+    since = journals.since(options.since, "--since")
     reading = Progress(None, "attempts read")
     github = GitHub(_api_url(options.api_url), _token(options.secrets), reading.note)
     try:
@@ -247,7 +247,7 @@ def _tell(options: argparse.Namespace, home: Home, since: float, searches: list[
     for search in searches:
         print(
             f"webhook {search.hook} {search.url}: {len(search.lost)} did not arrive, of "
-            f"{search.attempts} attempts since {journal.moment(since)}"
+            f"{search.attempts} attempts since {journals.moment(since)}"
         )
         if not search.complete:
             print(f"  only its latest {PAGE * PAGES} attempts were read; ask for less with --since")
@@ -262,7 +262,7 @@ def _line(lost: Lost) -> str:
     event = f"{lost.event}.{lost.action}" if lost.action else lost.event
     answer = lost.status_code or "no answer,"
     line = (
-        f"  {lost.outcome}  {lost.guid}  {journal.moment(lost.delivered_at)}  {event}: "
+        f"  {lost.outcome}  {lost.guid}  {journals.moment(lost.delivered_at)}  {event}: "
         f"{answer} {lost.status}"
     )
     return f"{line}\n    {lost.reason}" if lost.reason else line

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from msgspec import Struct
@@ -51,8 +51,13 @@ class _Attempt(Struct, frozen=True):
     found: Served | Refused | SettingsError
 
 
+async def _to_nobody() -> None:
+    """No other process is to reload."""
+
+
 class Reloader:
-    """One for the process, on its event loop; `running` does the work."""
+    """One for the process, on its event loop; `running` does the work. What is served here already,
+    `spread` has other processes serve, too."""
 
     def __init__(
         self,
@@ -60,7 +65,9 @@ class Reloader:
         environment: Mapping[str, str],
         served: Served,
         pipeline: Pipeline,
+        spread: Callable[[], Awaitable[None]] = _to_nobody,
     ) -> None:
+        self._spread = spread
         self._settings = settings
         self._environment = environment
         self._pipeline = pipeline
@@ -173,6 +180,7 @@ class Reloader:
             compiled = found.library.compilation
             await self._pipeline.adopt(found.sources.live, compiled.models, compiled.apps)
             self._served = found
+            await self._spread()
         self._failure = ""
         self._tell(found)
         if has_changed or mended or reasons != {WATCH}:

@@ -69,12 +69,23 @@ def run(options: argparse.Namespace) -> int:
     raises SettingsError where it cannot send."""
     authentication = _authentication(options)
     samples = _samples(options)
+    if authentication.fault is not None:
+        _refuse_unsigned(options.source, samples)
     refused = 0
     for sample in samples:
         status, text = _post(options.url, options.source, sample, authentication)
         refused += not (200 <= status < 300 or status == sample.expected)
         print(f"{sample.name}\n  {_told(status, text)}")
     return 1 if refused else 0
+
+
+def _refuse_unsigned(source: str, samples: list[Sample]) -> None:
+    for sample in samples:
+        if "authorization" not in map(str.lower, sample.headers):
+            raise SettingsError(
+                f"only the issuer of `{source}` can sign a token for it; hand one over with "
+                '--header "Authorization: Bearer TOKEN"'
+            )
 
 
 def _authentication(options: argparse.Namespace) -> Authentication:

@@ -2,34 +2,47 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
 import uvloop
 
-from gateway.app.edge import Limits
+from gateway.app.guard import Listener
 from gateway.app.internal import internal_app
-from gateway.app.public import public_app
-from gateway.app.server import CannotListen, bind, hold_hangups, serve
-from gateway.cli import journal as journals
+from gateway.app.replayer import Replayer
+from gateway.app.server import (
+    BACKLOG,
+    MAX_CONNECTIONS,
+    CannotListen,
+    Hooks,
+    Listening,
+    bind,
+    hold_hangups,
+    serve,
+)
+from gateway.cli import journals, serving, wiring, worker, workers
 from gateway.cli import options as flags
-from gateway.cli import wiring
 from gateway.cli.explaining import Explainer
 from gateway.cli.main import fail, version
 from gateway.cli.reload import Reloader
 from gateway.cli.wiring import Refused, Served, Sources
+from gateway.cli.workers import Workers
+from gateway.journal.archive import Archive
 from gateway.journal.entry import JournalError, JournalUnavailable
 from gateway.journal.writer import Writer
 from gateway.pipeline import Pipeline
-from gateway.series import Series, Window
 from gateway.settings import DEFAULT_SECRETS, Settings
-from gateway.telemetry import Telemetry
 
+FOLLOW_INTERVAL = 1.0
+"""Seconds."""
 SHORT_HISTORY = 0.5
 """Seconds that the start waits for the history to be shown; a longer one is folded meanwhile."""
 
@@ -45,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     """Serves; returns when stopped. 1 where mappings or models are wrong, 2 where it cannot serve."""
     _log_to_stderr()
     settings = flags.settings_from(options, os.environ)
+    if (given := workers.inherited()) is not None:
+        return worker.run(settings, given)
     hold_hangups()
     try:
         served = wiring.served(
@@ -59,17 +74,21 @@ def run(options: argparse.Namespace) -> int:
     try:
         public = bind(settings.listen)
         internal = bind(settings.internal_listen)
-        journal = Writer(journals.store(settings))
+        store = journals.store(settings)
     except (CannotListen, JournalError) as error:
         return fail(str(error))
+    journal = Writer(store)
     try:
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        with runner:
-            runner.run(_serve(settings, served, journal, public, internal))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if settings.workers > 1:
+                lock = journals.lock_of(store)
+                code = runner.run(_serve_many(settings, served, journal, public, internal, lock))
+            else:
+                code = runner.run(_serve(settings, served, journal, public, internal))
     finally:
         journal.close()
     print("stopped", flush=True)
-    return 0
+    return code
 
 
 def _log_to_stderr() -> None:
@@ -88,61 +107,153 @@ async def _serve(
     journal: Writer,
     public: socket.socket,
     internal: socket.socket,
-) -> None:
-    window = Window(
-        length=round(settings.window * 1000),
-        spacing=round(settings.scrape_interval * 1000),
-        series=settings.max_series,
-        series_of_app=settings.max_series_of_app,
-        own_times=settings.own_times,
-    )
-    new_series = partial(Series, window=window)
-    pipeline = Pipeline(
-        served.sources.live,
-        served.library.compilation.models,
-        new_series,
-        journal,
-        Telemetry(version()),
-        served.library.compilation.apps,
-    )
+) -> int:
+    """Deliveries and scrapes in one process."""
+    pipeline = serving.pipeline(settings, served, journal)
     reloader = Reloader(settings, os.environ, served, pipeline)
     journal.start()
-    history = asyncio.create_task(_show_history(pipeline))
-    # A short history is shown from the first scrape on.
-    await asyncio.wait([history], timeout=SHORT_HISTORY)
     taking = asyncio.Event()
-    limits = Limits(
-        body=settings.max_body,
-        in_flight=settings.max_in_flight,
-        body_timeout=settings.body_timeout,
-        answer_timeout=settings.answer_timeout,
-    )
 
     def on_ready() -> None:
         taking.set()
-        print(_greeting(settings, served.sources), flush=True)
-        log.info("%s", _watched(settings))
+        _say_ready(settings, served)
 
-    async with reloader.running():
+    async with (
+        reloader.running(),
+        _showing(pipeline),
+        _replaying(settings, pipeline, reloader) as replayer,
+    ):
         await serve(
             [
-                (public_app(pipeline, limits), public),
-                (
-                    internal_app(
-                        pipeline,
-                        taking.is_set,
-                        lambda: reloader.reload("POST /-/reload"),
-                        Explainer(lambda: reloader.served, os.environ),
-                        settings.max_body,
-                    ),
-                    internal,
-                ),
+                serving.listening(settings, pipeline, public),
+                _internal(settings, pipeline, reloader, internal, replayer, taking.is_set),
             ],
-            settings.shutdown_timeout,
-            on_ready=on_ready,
-            on_stopping=taking.clear,
-            on_hangup=lambda: reloader.reload("SIGHUP"),
+            serving.stopping(settings),
+            Hooks(
+                on_ready=on_ready,
+                on_stopping=lambda _signal: taking.clear(),
+                on_hangup=lambda: reloader.reload("SIGHUP"),
+            ),
         )
+    return 0
+
+
+async def _serve_many(
+    settings: Settings,
+    served: Served,
+    journal: Writer,
+    public: socket.socket,
+    internal: socket.socket,
+    lock: int,
+) -> int:
+    """Deliveries in workers, scrapes here."""
+    public.listen(BACKLOG)
+    pipeline = serving.pipeline(settings, served, journal)
+    patience = settings.drain + settings.shutdown_timeout + 5
+    taking = Workers(settings.workers, public, lock, pipeline.telemetry.tally, patience)
+    pipeline.waiting_elsewhere = lambda: taking.waiting
+    reloader = Reloader(settings, os.environ, served, pipeline, taking.reload)
+    journal.start()
+    following = asyncio.create_task(_follow(pipeline))
+    is_taking = asyncio.Event()
+
+    def on_stopping(number: signal.Signals) -> None:
+        is_taking.clear()
+        taking.stop(number)
+
+    async with (
+        reloader.running(),
+        taking.running(),
+        _showing(pipeline),
+        _replaying(settings, pipeline, reloader) as replayer,
+    ):
+        if not await taking.ready():
+            return fail("the workers do not start; the log above says why")
+        is_taking.set()
+        await serve(
+            [
+                _internal(
+                    settings,
+                    pipeline,
+                    reloader,
+                    internal,
+                    replayer,
+                    lambda: is_taking.is_set() and taking.is_healthy,
+                )
+            ],
+            serving.stopping(settings),
+            Hooks(
+                on_ready=lambda: _say_ready(settings, served),
+                on_stopping=on_stopping,
+                on_hurry=taking.hurry,
+                on_hangup=lambda: reloader.reload("SIGHUP"),
+                until=taking.ended,
+            ),
+        )
+    following.cancel()
+    return 0
+
+
+def _internal(
+    settings: Settings,
+    pipeline: Pipeline,
+    reloader: Reloader,
+    internal: socket.socket,
+    replayer: Replayer,
+    is_ready: Callable[[], bool],
+) -> Listening:
+    routes = internal_app(
+        pipeline,
+        is_ready,
+        lambda: reloader.reload("POST /-/reload"),
+        Explainer(lambda: reloader.served, os.environ),
+        settings.max_body,
+        replayer,
+    )
+    refused = partial(pipeline.telemetry.tally.refuse, "")
+    return Listening(
+        routes, internal, Listener(serving.deadlines(settings), MAX_CONNECTIONS, refused)
+    )
+
+
+def _say_ready(settings: Settings, served: Served) -> None:
+    print(_greeting(settings, served.sources), flush=True)
+    log.info("%s", _watched(settings))
+
+
+async def _follow(pipeline: Pipeline) -> None:
+    """Folds what workers commit as it comes, so that no scrape has to wait for all of it."""
+    while True:
+        await asyncio.sleep(FOLLOW_INTERVAL)
+        pipeline.shown.tell(())
+
+
+@contextlib.asynccontextmanager
+async def _showing(pipeline: Pipeline) -> AsyncIterator[None]:
+    """Folds the journal beside the block; a short history is shown from the first scrape on."""
+    history = asyncio.create_task(_show_history(pipeline))
+    await asyncio.wait([history], timeout=SHORT_HISTORY)
+    try:
+        yield
+    finally:
+        history.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _replaying(
+    settings: Settings, pipeline: Pipeline, reloader: Reloader
+) -> AsyncIterator[Replayer]:
+    """What replays, counting the dead letters that wait for it meanwhile."""
+    replayer = Replayer(
+        pipeline,
+        Archive(journals.database(settings.journal)),
+        lambda: wiring.plans(reloader.served.library.compilation, os.environ),
+    )
+    counting = asyncio.create_task(replayer.keep_counting())
+    try:
+        yield replayer
+    finally:
+        counting.cancel()
 
 
 async def _show_history(pipeline: Pipeline) -> None:

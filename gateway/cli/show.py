@@ -21,6 +21,7 @@ _ORDER = (
     "source",
     "title",
     "authenticate",
+    "allow_from",
     "media_types",
     "handshakes",
     "delivery_id",

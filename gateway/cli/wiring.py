@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway import authentication, pelorus_signature, report, settings
-from gateway.authentication import Basic, SecretReference
+from gateway import authentication, oidc, pelorus_signature, report, settings
+from gateway.authentication import Authentication, Basic, Oidc, SecretReference
 from gateway.diagnostic import Diagnostic, did_you_mean, has_errors
 from gateway.mapping import library
 from gateway.mapping.compiler import Compilation, CompiledMapping, SourceFile, compile_files
 from gateway.mapping.library import Look
 from gateway.pelorus_signature import SOURCE as PELORUS
+from gateway.plan import Plan
 from gateway.settings import SettingsError
 from gateway.source import Source
 
@@ -184,6 +185,11 @@ def look_at_secrets(compilation: Compilation, environment: Mapping[str, str], fo
         for one in (*user_names(mapping), *references(mapping))
         if one.env not in environment
     }
+    files |= {
+        Path(mapping.scheme.jwks_file)
+        for mapping in compilation.mappings.values()
+        if isinstance(mapping.scheme, Oidc) and mapping.scheme.jwks_file
+    }
     return library.look_at(sorted(files))
 
 
@@ -204,12 +210,11 @@ def sources(compilation: Compilation, environment: Mapping[str, str], folder: Pa
             if mapping.layer > BUNDLED_LAYER:
                 findings.append(_not_set(mapping, absent[0]))
             continue
-        plan = msgspec.structs.replace(
-            mapping.plan, params={**mapping.plan.params, **overrides(mapping, environment)}
-        )
+        plan = with_params(mapping, environment)
         username = _username(mapping, environment, folder) or ""
-        live[name] = Source(plan, _authentication(mapping, keys, username))
-        digests[name] = _digest(username.encode(), *keys)
+        checked, identity = _authentication(mapping, keys, username)
+        live[name] = Source(plan, checked, mapping.allow_from)
+        digests[name] = identity
     refuse_unknown_params(compilation, environment)
     return Sources(live, tuple(missing), tuple(findings), digests)
 
@@ -230,7 +235,7 @@ def _not_set(mapping: CompiledMapping, name: str) -> Diagnostic:
 def references(mapping: CompiledMapping) -> list[SecretReference]:
     """The secrets of a source, the one that signs first."""
     scheme = mapping.scheme
-    if scheme is None:
+    if scheme is None or isinstance(scheme, Oidc):
         return []
     return scheme.secret if isinstance(scheme.secret, list) else [scheme.secret]
 
@@ -253,18 +258,27 @@ def _keys(
     absent = [one.env or one.file for one in wanted if found[one] is None]
     keys = tuple(text.encode() for text in found.values() if text is not None)
     scheme = mapping.scheme
+    if isinstance(scheme, Oidc):
+        return (), []
     if isinstance(scheme, Basic) and _username(mapping, environment, folder) is None:
         return (), [scheme.username.env or scheme.username.file, *absent]
     return keys, [] if keys else absent
 
 
 def _refuse_weak(mapping: CompiledMapping, reference: SecretReference, text: str) -> None:
-    least = mapping.scheme.minimum_secret_length if mapping.scheme else 0
-    if len(text.encode()) < least:
-        name = reference.env or reference.file
+    scheme = mapping.scheme
+    if scheme is None or isinstance(scheme, Oidc):
+        return
+    least = scheme.minimum_secret_length
+    what = f"the secret {reference.env or reference.file} of the source `{mapping.plan.source}`"
+    if any(ord(one) < 0x20 for one in text):
         raise SettingsError(
-            f"the secret {name} of the source `{mapping.plan.source}` is shorter than {least} "
-            "bytes; a longer random one cannot be guessed"
+            f"{what} holds a line break or another control character, which no sender would send; "
+            "one line break at the end of a file is no part of it"
+        )
+    if authentication.strength(scheme, text.encode()) < least:
+        raise SettingsError(
+            f"{what} is shorter than {least} bytes; a longer random one cannot be guessed"
         )
 
 
@@ -278,10 +292,33 @@ def _username(mapping: CompiledMapping, environment: Mapping[str, str], folder: 
 
 def _authentication(
     mapping: CompiledMapping, keys: tuple[bytes, ...], username: str
-) -> authentication.Authentication:
+) -> tuple[Authentication, bytes]:
+    """How the source authenticates, and a digest of the secrets or the file of keys that it does so by."""
+    if isinstance(mapping.scheme, Oidc):
+        return _tokens(mapping.plan.source, mapping.scheme)
     # Only Pelorus's senders sign another spelling of their JSON than the one that they send.
     spellings = pelorus_signature.spellings if mapping.plan.source == PELORUS else None
-    return authentication.authentication(mapping.scheme, keys, username.encode(), spellings)
+    name = username.encode()
+    checked = authentication.authentication(mapping.scheme, keys, name, spellings)
+    return checked, _digest(name, *keys)
+
+
+def _tokens(source: str, scheme: Oidc) -> tuple[Authentication, bytes]:
+    """Raises SettingsError."""
+    if oidc.library() is None:
+        raise SettingsError(
+            f"the source `{source}` authenticates by `oidc`, which needs the package PyJWT; "
+            "install `pelorus-gateway[oidc]`"
+        )
+    if not scheme.jwks_file:
+        return oidc.authentication(scheme, oidc.issuer(scheme.issuer)), b""
+    path = Path(scheme.jwks_file)
+    try:
+        text = path.read_bytes()
+        return oidc.authentication(scheme, oidc.Fixed(oidc.read(text))), _digest(text)
+    except (OSError, oidc.CannotRead) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"the keys {path} of the source `{source}` are no use: {why}") from None
 
 
 # Params from the environment: GITHUB_PARAM_ENVIRONMENTS=production,live
@@ -303,6 +340,19 @@ def overrides(mapping: CompiledMapping, environment: Mapping[str, str]) -> dict[
         name: _converted(environment[names[name]], default, names[name])
         for name, default in mapping.plan.params.items()
         if names[name] in environment
+    }
+
+
+def with_params(mapping: CompiledMapping, environment: Mapping[str, str]) -> Plan:
+    """The plan of a source with the params that the environment sets. Raises SettingsError."""
+    params = {**mapping.plan.params, **overrides(mapping, environment)}
+    return msgspec.structs.replace(mapping.plan, params=params)
+
+
+def plans(compilation: Compilation, environment: Mapping[str, str]) -> dict[str, Plan]:
+    """Those of all sources, live or not. Raises SettingsError."""
+    return {
+        name: with_params(mapping, environment) for name, mapping in compilation.mappings.items()
     }
 
 

@@ -6,21 +6,23 @@ failures over from the one before it, which then did not fail after all; so that
 deployments is right whatever the order of arrival.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import NamedTuple
 
-from msgspec import Struct
+from gateway.correlation.packing import Keys, Texts, packed_text, packed_time, unpacked_time
 
 
-class Deployed(Struct, frozen=True, order=True):
-    """A deployment as failures see it: its time, and what it is called by."""
+class Deployed(NamedTuple):
+    """A deployment as failures see it: its time, and the numbers of its name and its namespace."""
 
     at: float
-    carrier: str
-    namespace: str
+    name: int
+    namespace: int
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(NamedTuple):
     """A deployment that is found to have failed, or not to have failed after all."""
 
     deployed: Deployed
@@ -28,34 +30,64 @@ class Verdict(Struct, frozen=True):
 
 
 class Failures:
-    """The deployments and failures of one app."""
+    """The deployments and failures of one app, each in the order of time. `rank` orders deployments of
+    one time, of whose order of arrival nothing may depend."""
 
-    def __init__(self) -> None:
-        self._deployed: list[Deployed] = []
-        self._failures: list[float] = []
+    def __init__(self, rank: Callable[[Deployed], tuple[str, str]]) -> None:
+        self._rank = rank
+        self._deployed_at = array("d")
+        self._names = array("I")
+        self._namespaces = array("I")
+        self._failures = array("d")
 
-    def deploy(self, deployed: Deployed) -> Iterator[Verdict]:
+    def __contains__(self, deployed: Deployed) -> bool:
+        at, ends = bisect_left(self._deployed_at, deployed.at), len(self._deployed_at)
+        while at < ends and self._deployed_at[at] == deployed.at:
+            if self._names[at] == deployed.name and self._namespaces[at] == deployed.namespace:
+                return True
+            at += 1
+        return False
+
+    def deploy(self, deployed: Deployed) -> list[Verdict]:
         """Takes in a deployment."""
-        at = bisect_right(self._deployed, deployed)
-        until = self._deployed[at].at if at < len(self._deployed) else float("inf")
+        at = self._place(deployed)
+        until = self._deployed_at[at] if at < len(self._deployed_at) else float("inf")
         taken = self._has_failures(deployed.at, until)
-        before = self._deployed[at - 1] if at else None
-        insort(self._deployed, deployed)
+        before = self._nth(at - 1) if at else None
+        self._deployed_at.insert(at, deployed.at)
+        self._names.insert(at, deployed.name)
+        self._namespaces.insert(at, deployed.namespace)
         if not taken:
-            return
-        yield Verdict(deployed, failed=True)
+            return []
+        verdicts = [Verdict(deployed, failed=True)]
         if before is not None and not self._has_failures(before.at, deployed.at):
-            yield Verdict(before, failed=False)
+            verdicts.append(Verdict(before, failed=False))
+        return verdicts
 
-    def fail(self, created: float) -> Iterator[Verdict]:
+    def _place(self, deployed: Deployed) -> int:
+        """Where a deployment comes to stand, after those that are equal."""
+        at = bisect_right(self._deployed_at, deployed.at)
+        if at and self._deployed_at[at - 1] == deployed.at:
+            rank = self._rank(deployed)
+            while at and self._deployed_at[at - 1] == deployed.at:
+                if self._rank(self._nth(at - 1)) <= rank:
+                    break
+                at -= 1
+        return at
+
+    def _nth(self, at: int) -> Deployed:
+        return Deployed(self._deployed_at[at], self._names[at], self._namespaces[at])
+
+    def fail(self, created: float) -> list[Verdict]:
         """Takes in a failure, created at this time (epoch seconds)."""
-        at = bisect_right(self._deployed, created, key=lambda one: one.at)
+        verdicts = []
+        at = bisect_right(self._deployed_at, created)
         if at:
-            deployed = self._deployed[at - 1]
-            until = self._deployed[at].at if at < len(self._deployed) else float("inf")
-            if not self._has_failures(deployed.at, until):
-                yield Verdict(deployed, failed=True)
+            until = self._deployed_at[at] if at < len(self._deployed_at) else float("inf")
+            if not self._has_failures(self._deployed_at[at - 1], until):
+                verdicts.append(Verdict(self._nth(at - 1), failed=True))
         insort(self._failures, created)
+        return verdicts
 
     def _has_failures(self, since: float, until: float) -> bool:
         # A failure at the very moment of a deployment came with it.
@@ -67,26 +99,60 @@ class Restoration:
     """One issue: when it was created and resolved, each as often as it was told. A resolution ends
     the latest creation before it."""
 
-    def __init__(self) -> None:
-        self._created: list[float] = []
+    def __init__(self, *created: float) -> None:
+        self._created = list(created)
         self._waiting: list[float] = []
 
-    def create(self, at: float) -> Iterator[float]:
+    def create(self, at: float) -> list[float]:
         """Seconds of each failure that this completes."""
         insort(self._created, at)
         fitting = [resolved for resolved in self._waiting if resolved >= at]
         self._waiting = [resolved for resolved in self._waiting if resolved < at]
-        yield from (resolved - at for resolved in fitting)
+        return [resolved - at for resolved in fitting]
 
-    def resolve(self, at: float) -> Iterator[float]:
+    def resolve(self, at: float) -> list[float]:
         """Seconds that the failure lasted, where its creation is known."""
         before = bisect_right(self._created, at)
         if before:
-            yield at - self._created[before - 1]
-        else:
-            self._waiting.append(at)
+            return [at - self._created[before - 1]]
+        self._waiting.append(at)
+        return []
 
     @property
     def too_early(self) -> int:
         """How many resolutions lie before every creation."""
         return len(self._waiting) if self._created else 0
+
+
+class Issues:
+    """The issues of all apps. Most are created once, and of these only that time is kept."""
+
+    def __init__(self) -> None:
+        self._apps = Texts()
+        self._keys = Keys()
+        self._created = array("d", (0.0,))
+        self._others: dict[int, Restoration] = {}
+        self.too_early = 0
+
+    def tell(self, app: str, issue: str, at: float, *, created: bool) -> list[float]:
+        """Takes in that an issue was created, or else resolved; seconds of each failure that this
+        completes."""
+        form, raw = packed_text(issue)
+        key = self._apps.number(app).to_bytes(4, "little") + bytes((form,)) + raw
+        number = self._keys.find(key)
+        if not number:
+            number = self._keys.add(key)
+            self._created.append(packed_time(at) if created else 0.0)
+            if created:
+                return []
+        restoration = self._others.get(number)
+        if restoration is None:
+            only = self._created[number]
+            if only and not created and at >= (since := unpacked_time(only)):
+                return [at - since]
+            restoration = Restoration(unpacked_time(only)) if only else Restoration()
+            self._others[number] = restoration
+        early = restoration.too_early
+        completed = restoration.create(at) if created else restoration.resolve(at)
+        self.too_early += restoration.too_early - early
+        return completed

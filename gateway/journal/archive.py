@@ -50,6 +50,14 @@ class Selection(Struct, frozen=True, kw_only=True):
     settled: bool = True
 
 
+OPEN = Selection(outcomes=(Verdict.DEAD_LETTERED.value,), settled=False)
+"""The open dead letters: neither replayed with success nor accepted when they were sent again."""
+
+
+class NotFound(JournalError):
+    """The journal does not hold what is asked for."""
+
+
 class Damage(Struct, frozen=True):
     """A row that is not what was written."""
 
@@ -70,6 +78,10 @@ _COLUMNS = (
     "(SELECT count(*) FROM deliveries AS replay WHERE replay.replay_of = deliveries.seq)"
 )
 
+_EVER_DEAD = (
+    "seq IN (SELECT coalesce(replay_of, seq) FROM deliveries AS dead "
+    "WHERE dead.outcome = 'dead_lettered')"
+)
 _SETTLED = (
     "EXISTS (SELECT 1 FROM deliveries AS other WHERE other.source = deliveries.source AND "
     "other.delivery_id = deliveries.delivery_id AND other.outcome = 'accepted')"
@@ -87,14 +99,14 @@ class Archive:
         where, values = _where(wanted)
         query = f"SELECT {_COLUMNS} FROM deliveries WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608  # Fixed words; values are bound.
         with self._database.reader() as rows:
-            return [_kept(row) for row in rows(query, (*values, wanted.limit))]
+            return [_kept(row) for row in rows(query, (*values, wanted.limit)) if row]
 
     def oldest(self, wanted: Selection) -> list[Kept]:
         """The first deliveries of a selection, in the order in which they came."""
         where, values = _where(wanted)
         query = f"SELECT {_COLUMNS} FROM deliveries WHERE {where} ORDER BY seq LIMIT ?"  # noqa: S608  # As above.
         with self._database.reader() as rows:
-            return [_kept(row) for row in rows(query, (*values, wanted.limit))]
+            return [_kept(row) for row in rows(query, (*values, wanted.limit)) if row]
 
     def count(self, wanted: Selection) -> int:
         """How many deliveries fit a selection, whatever its limit."""
@@ -114,35 +126,72 @@ class Archive:
             "AND replay_of IS NULL ORDER BY delivery_id = ? DESC, seq DESC LIMIT 50"
         )
         with self._database.reader() as rows:
-            found = [_kept(row) for row in rows(query, (*values, source, source, name))]
+            found = [_kept(row) for row in rows(query, (*values, source, source, name)) if row]
         exact = [one for one in found if one.delivery == name]
         return exact or found
+
+    def only(self, name: str, source: str = "") -> Kept:
+        """The one delivery of an id, or of the beginning of one; the last where it came several times.
+        Raises NotFound, also where the beginning fits several."""
+        found = self.find(name, source)
+        if not found:
+            among = f" of the source `{source}`" if source else ""
+            raise NotFound(
+                f"the journal holds no delivery `{name}`{among}; `gateway deliveries` lists the latest"
+            )
+        ids = sorted({(one.source, one.delivery) for one in found})
+        if len(ids) > 1:
+            listing = ", ".join(f"{delivery} of {source}" for source, delivery in ids[:5])
+            raise NotFound(
+                f"`{name}` fits {len(ids)} deliveries: {listing}; give more of the id, or --source"
+            )
+        return found[0]
+
+    def open_dead_letters(self) -> dict[str, int]:
+        """How many dead letters of each source are open."""
+        where, values = _where(OPEN)
+        query = f"SELECT source, count(*) FROM deliveries WHERE {where} GROUP BY source"  # noqa: S608  # As above.
+        with self._database.reader() as rows:
+            return {source: int(count) for source, count in rows(query, values)}
+
+    def last(self) -> int:
+        """The number of the last delivery, 0 where there is none."""
+        with self._database.reader() as rows:
+            for (number,) in rows("SELECT deliveries FROM head", ()):
+                return int(number)
+        return 0
 
     def load(self, number: int) -> Delivery:
         """A delivery as it came, without the headers that carried secrets."""
         with self._database.reader() as rows:
             found = list(rows(f"{_WHOLE} WHERE seq = ?", (number,)))
         if not found:
-            raise JournalError(f"delivery {number} is not kept any more")
+            raise NotFound(f"delivery {number} is not kept any more")
+        damaged = f"delivery {number} is damaged: it is not what was written"
+        if not found[0] or reading.is_damaged(found[0]):
+            raise JournalError(damaged)
         row = DeliveryRow._make(found[0])
-        if reading.is_damaged(row):
-            raise JournalError(f"delivery {number} is damaged: it is not what was written")
-        return Delivery(
-            source=row.source,
-            headers=_TEXTS.decode(row.headers),
-            query=_TEXTS.decode(row.query),
-            body=zlib.decompress(row.body) if row.compressed else bytes(row.body),
-            received_at=row.received_at,
-        )
+        try:
+            return Delivery(
+                source=row.source,
+                headers=_TEXTS.decode(row.headers),
+                query=_TEXTS.decode(row.query),
+                body=zlib.decompress(row.body) if row.compressed else bytes(row.body),
+                received_at=row.received_at,
+            )
+        except (zlib.error, msgspec.DecodeError) as error:
+            # Rows of a time before rows had a hash are found out here.
+            raise JournalError(damaged) from error
 
     def events_of(self, number: int) -> list[Event]:
-        """The events that a delivery brought, those of its replays among them."""
+        """The events that a delivery brought, those of its replays among them, apart from damaged ones."""
         query = (
-            "SELECT kind, fields FROM events WHERE delivery = ? OR delivery IN "
+            f"{_EVENTS} WHERE delivery = ? OR delivery IN "  # noqa: S608  # As above.
             "(SELECT seq FROM deliveries WHERE replay_of = ?) ORDER BY seq"
         )
         with self._database.reader() as rows:
-            return [Event(kind, _FIELDS.decode(text)) for kind, text in rows(query, (number,) * 2)]
+            found = [reading.recorded(EventRow._make(row)) for row in rows(query, (number,) * 2)]
+        return [recorded.event for recorded in found if recorded is not None]
 
     def known(self, identities: list[bytes]) -> set[bytes]:
         """Those of these events that the journal has."""
@@ -172,11 +221,15 @@ class Archive:
 
     def verify(self) -> Iterator[Damage | None]:
         """Every row in turn: its damage, or nothing where it is what was written."""
-        every_event = f"SELECT {', '.join(EventRow._fields)} FROM events ORDER BY seq"  # noqa: S608  # Fixed words.
         with self._database.reader() as rows:
-            for table, query in (("deliveries", f"{_WHOLE} ORDER BY seq"), ("events", every_event)):
+            for table, query in (
+                ("deliveries", f"{_WHOLE} ORDER BY seq"),
+                ("events", f"{_EVENTS} ORDER BY seq"),
+            ):
+                number = 0
                 for row in rows(query, ()):
-                    yield Damage(table, row[0]) if reading.is_damaged(row) else None
+                    number = row[0] if row else number + 1
+                    yield Damage(table, number) if not row or reading.is_damaged(row) else None
 
 
 def _where(wanted: Selection) -> tuple[str, list[Any]]:
@@ -194,14 +247,17 @@ def _where(wanted: Selection) -> tuple[str, list[Any]]:
         if among:
             conditions.append(f"{column} IN ({', '.join('?' * len(among))})")
             values += among
+    if wanted.outcomes == OPEN.outcomes:
+        # What follows from the above, by an index of the few.
+        conditions.append(_EVER_DEAD)
     if not wanted.settled:
         conditions.append(f"NOT {_SETTLED}")
     return " AND ".join(conditions), values
 
 
 _WHOLE = f"SELECT {', '.join(DeliveryRow._fields)} FROM deliveries"  # noqa: S608  # Fixed words.
+_EVENTS = f"SELECT {', '.join(EventRow._fields)} FROM events"  # noqa: S608  # Fixed words.
 _TEXTS = msgspec.json.Decoder(dict[str, str])
-_FIELDS = msgspec.json.Decoder(dict[str, str | int | float])
 _REASONS = msgspec.json.Decoder(tuple[Reason, ...])
 
 

@@ -11,7 +11,10 @@ from gateway.journal.batch import EventRow, digest
 from gateway.journal.entry import Recorded
 
 Query = Callable[[str, Sequence[Any]], Iterator[tuple[Any, ...]]]
-"""Rows of a statement with `?` for its values."""
+"""Rows of a statement with `?` for its values, some of which may be `UNREADABLE`."""
+
+UNREADABLE: tuple[Any, ...] = ()
+"""In place of a row that cannot be read, because it is damaged."""
 
 _NO_END = 2**63 - 1
 _EVENT_COLUMNS = ", ".join(EventRow._fields)
@@ -26,14 +29,15 @@ class Database(Protocol):
 
 
 def event_rows(query: Query, after: int = 0, until: int | None = None) -> Iterator[EventRow]:
-    """The rows of events in their order, from behind a place up to another one."""
-    return map(
-        EventRow._make,
-        query(
-            f"SELECT {_EVENT_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq",  # noqa: S608  # Fixed words.
-            (after, _NO_END if until is None else until),
-        ),
-    )
+    """The rows of events in their order, from behind a place up to another one; for one that cannot be
+    read, one that is damaged."""
+    place = after
+    for row in query(
+        f"SELECT {_EVENT_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq",  # noqa: S608  # Fixed words.
+        (after, _NO_END if until is None else until),
+    ):
+        place = row[0] if row else place + 1
+        yield EventRow._make(row) if row else EventRow(place, 0, b"", 0.0, "", "", "")
 
 
 def recorded(row: EventRow) -> Recorded | None:

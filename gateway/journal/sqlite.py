@@ -11,17 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import apsw
 import msgspec
+from msgspec import Struct
 
 from gateway.journal import reading
 from gateway.journal.batch import Candidate, DeliveryRow, EventRow, Head, Judged, judge
 from gateway.journal.entry import JournalError, JournalUnavailable, Recorded, Stored
-from gateway.journal.reading import Query
+from gateway.journal.reading import UNREADABLE, Query
 from gateway.journal.retention import KEEP_ALL, Retention
 
 APPLICATION_ID = 0x50474A31  # "PGJ1": tells our file from any other SQLite database.
@@ -29,6 +31,8 @@ BUSY_TIMEOUT = 2_000
 """Milliseconds that a batch waits for whoever else holds the file."""
 PRUNE = 500
 """Rows that are removed in one transaction, which deliveries wait for."""
+_CHUNK = 64 * 1024
+"""Bytes; SQLite writes no more than 128 KiB at once."""
 WAL_LIMIT = 16 * 1024 * 1024
 """Bytes; a longer log, which a long reader has caused, is cut when it may be."""
 
@@ -58,6 +62,7 @@ CREATE TABLE deliveries (
 ) STRICT;
 CREATE INDEX deliveries_by_id ON deliveries (source, delivery_id);
 CREATE INDEX deliveries_replayed ON deliveries (replay_of) WHERE replay_of IS NOT NULL;
+CREATE INDEX deliveries_dead ON deliveries (replay_of) WHERE outcome = 'dead_lettered';
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     delivery INTEGER NOT NULL,
@@ -84,6 +89,7 @@ INSERT INTO head VALUES (
 ALTER TABLE deliveries ADD COLUMN replay_of INTEGER;
 ALTER TABLE deliveries ADD COLUMN hash BLOB;
 CREATE INDEX deliveries_replayed ON deliveries (replay_of) WHERE replay_of IS NOT NULL;
+CREATE INDEX deliveries_dead ON deliveries (replay_of) WHERE outcome = 'dead_lettered';
 ALTER TABLE events ADD COLUMN source TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN hash BLOB;
 UPDATE events SET source = (SELECT source FROM deliveries WHERE deliveries.seq = events.delivery);
@@ -143,18 +149,23 @@ class SqliteStore:
         self._file = SqliteFile(path, vfs)
         self._path = path
         self._retention = retention
-        self._lock = lock or Lock.take(path)
+        self.lock = lock or Lock.take(path)
         self._turn = _Turn(path) if workers else None
         self._damaged: set[int] = set()
+        self._connection: apsw.Connection | None = None
         self._is_suspect = False
         self._written = 0
         self.is_shared = workers
         try:
-            self._connection: apsw.Connection | None = self._file.open_writer()
+            self._connection = self._file.open_writer()
             self._identity = _identity(path)
+            self._log_identity = _identity(log_path(path))
+            self._has_content = False
             self.missing = self._missing()
         except BaseException:
-            self._lock.release()
+            if self._connection is not None:
+                _close(self._connection)
+            self.lock.release()
             raise
 
     @property
@@ -165,7 +176,7 @@ class SqliteStore:
         """How many deliveries were acknowledged that the file does not have."""
         with self._file.reader() as query:
             (head,) = query("SELECT deliveries FROM head", ())
-        return max(0, self._lock.acknowledged() - int(head[0]))
+        return max(0, self.lock.acknowledged() - int(head[0]))
 
     def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
         with self._in_turn(), self._working() as connection:
@@ -176,7 +187,7 @@ class SqliteStore:
                 return judged.results
             _write(connection, judged)
             connection.execute("COMMIT")
-            self._lock.acknowledge(judged.head.deliveries)
+            self.lock.acknowledge(judged.head.deliveries)
         self._written += len(judged.deliveries)
         return judged.results
 
@@ -190,8 +201,7 @@ class SqliteStore:
         try:
             self._check_file()
             self._check_disk()
-            connection = self._connection = self._connection or self._file.open_writer()
-            yield connection
+            yield self._connection or self._open_again()
         except JournalUnavailable:
             self._is_suspect = True
             raise
@@ -206,6 +216,11 @@ class SqliteStore:
             raise
         self._is_suspect = False
 
+    def _open_again(self) -> apsw.Connection:
+        connection = self._connection = self._file.open_writer()
+        self._log_identity = _identity(log_path(self._path))
+        return connection
+
     def _give_up(self, error: apsw.Error | None) -> None:
         """Rolls back; after anything worse than a lock or a full disk, begins anew next time."""
         self._is_suspect = True
@@ -219,14 +234,28 @@ class SqliteStore:
             error = None
         if not isinstance(error, apsw.BusyError | apsw.LockedError | apsw.FullError):
             self._connection = None
-            _close(connection)
+            _abandon(connection)
 
     def _check_file(self) -> None:
-        if _identity(self._path) != self._identity:
+        if self._is_another():
             raise JournalUnavailable(
-                f"the journal {self._path} was removed or replaced while it was in use; put it back, or "
-                "start again with what is there now"
+                f"the journal {self._path} was removed, replaced or emptied while it was in use; put it "
+                "back, or start again with what is there now"
             )
+        if _identity(lock_path(self._path)) != self.lock.identity:
+            raise JournalUnavailable(
+                f"the lock {lock_path(self._path)} was removed or replaced while it was in use, so that "
+                "another gateway could take the journal; start again"
+            )
+
+    def _is_another(self) -> bool:
+        log_identity = _identity(log_path(self._path)) if self._connection else self._log_identity
+        if (_identity(self._path), log_identity) != (self._identity, self._log_identity):
+            return True
+        # A new file has no content before its first checkpoint.
+        is_empty = not self._path.stat().st_size
+        self._has_content |= not is_empty
+        return is_empty and self._has_content
 
     def _check_disk(self) -> None:
         least = self._retention.min_free
@@ -294,7 +323,7 @@ class SqliteStore:
             _close(self._connection)
         if self._turn is not None:
             self._turn.close()
-        self._lock.release()
+        self.lock.release()
 
 
 def _judged(connection: apsw.Connection, batch: Sequence[Candidate]) -> Judged:
@@ -341,7 +370,7 @@ def _size(connection: apsw.Connection) -> int:
 def _checkpoint(connection: apsw.Connection, path: Path) -> None:
     """Brings the log's pages into the file, as far as readers let it; a later one brings the rest."""
     try:
-        length = path.with_name(path.name + "-wal").stat().st_size
+        length = log_path(path).stat().st_size
     except OSError:
         length = 0
     mode = apsw.SQLITE_CHECKPOINT_PASSIVE
@@ -353,13 +382,11 @@ def _checkpoint(connection: apsw.Connection, path: Path) -> None:
         return
 
 
-def _make_certain(connection: apsw.Connection, path: Path) -> None:
-    """Syncs what the file is found to have. A writer that was killed between a write and its sync left a
-    commit that nobody was told of and that a power cut may still take; it is shown from now on, and
-    whoever sends it again is told that it is known."""
-    # A checkpoint syncs the log before it writes anything, so that this holds on a full disk, too.
-    with suppress(apsw.FullError):
-        _checkpoint(connection, path)
+def _abandon(connection: apsw.Connection) -> None:
+    """Closes after a failure, and leaves the log as it is: the next to open the file writes it again
+    before anything relies on it."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    _close(connection)
 
 
 def _close(connection: apsw.Connection) -> None:
@@ -368,6 +395,10 @@ def _close(connection: apsw.Connection) -> None:
     except apsw.Error:
         # What could not be checkpointed stays in the log, which the next to open it reads.
         return
+
+
+def log_path(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -410,12 +441,12 @@ class SqliteFile:
                     if version is None
                     else f"the journal {path} is of an older gateway; start `gateway serve` with it once"
                 )
-            yield connection.execute
+            yield partial(_read, connection)
         except apsw.Error as error:
             raise JournalError(f"cannot read the journal {path}: {_words(error)}") from error
         finally:
             if connection is not None:
-                connection.close()
+                _close(connection)
 
     def open_writer(self) -> apsw.Connection:
         """The one connection that writes: durable, once the file is known to be a journal or new.
@@ -428,14 +459,13 @@ class SqliteFile:
             )
             connection.set_busy_timeout(BUSY_TIMEOUT)
             self._prepare(connection)
-            _make_certain(connection, path)
         except apsw.Error as error:
             if connection is not None:
-                _close(connection)
+                _abandon(connection)
             raise JournalError(f"cannot open the journal {path}: {_words(error)}") from error
         except BaseException:
             if connection is not None:
-                _close(connection)
+                _abandon(connection)
             raise
         return connection
 
@@ -453,12 +483,50 @@ class SqliteFile:
                 f"the journal {self._path} cannot be made durable on this file system; keep it on a local "
                 "disk or a block device"
             )
+        self._write_log_again(connection)
         if version is None:
             _define(connection, _SCHEMA)
             return
         for step in range(version, SCHEMA_VERSION):
             log.info("the journal %s: schema %d becomes %d", self._path, step, step + 1)
             _define(connection, _MIGRATIONS[step], step + 1)
+
+    def _write_log_again(self, connection: apsw.Connection) -> None:
+        """A sync that failed, of this process or of one before, has thrown away what it should have
+        written, while the log still reads as if it were on disk, and a later sync succeeds. So what is
+        read of it is written once more, and synced, before anyone is told that it is kept."""
+        path = log_path(self._path)
+        if not path.exists():
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            flags = [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0]
+            log_file = apsw.VFSFile(self._vfs or "", str(path.resolve()), flags)
+            try:
+                size = log_file.xFileSize()
+                for start in range(0, size, _CHUNK):
+                    content = log_file.xRead(min(_CHUNK, size - start), start)
+                    log_file.xWrite(content, start)
+                if size:
+                    log_file.xSync(apsw.SQLITE_SYNC_NORMAL)
+            finally:
+                log_file.xClose()
+        finally:
+            connection.execute("ROLLBACK")
+
+
+def _read(
+    connection: apsw.Connection, statement: str, values: Sequence[Any]
+) -> Iterator[tuple[Any, ...]]:
+    rows = connection.execute(statement, tuple(values))
+    while True:
+        try:
+            yield next(rows)
+        except StopIteration:
+            return
+        except UnicodeDecodeError:
+            # A flipped bit in a text. The rows that follow can be read.
+            yield UNREADABLE
 
 
 def _define(connection: apsw.Connection, schema: str, version: int = SCHEMA_VERSION) -> None:
@@ -491,6 +559,9 @@ def _number(connection: apsw.Connection, statement: str) -> int:
 # Who may write
 
 
+_NOTHING = b"%019d\n" % 0
+
+
 class Lock:
     """Held beside the file by the gateway that has it: two of them would each show half of the series.
 
@@ -513,19 +584,30 @@ class Lock:
             raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            if not os.fstat(descriptor).st_size:
+                # Later ones need no room on the disk.
+                os.pwrite(descriptor, _NOTHING, 0)
+        except BlockingIOError as error:
             os.close(descriptor)
             raise JournalError(
                 f"the journal {path} is in use by another gateway; give this one its own --journal"
             ) from error
         return cls(descriptor)
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """What tells the file from another one of its name."""
+        found = os.fstat(self.descriptor)
+        return found.st_dev, found.st_ino
+
     def acknowledged(self) -> int:
-        text = os.pread(self.descriptor, 20, 0)
+        text = os.pread(self.descriptor, len(_NOTHING), 0)
         return int(text) if text.strip().isdigit() else 0
 
     def acknowledge(self, deliveries: int) -> None:
-        os.pwrite(self.descriptor, b"%019d\n" % deliveries, 0)
+        # What is committed is kept, whether or not this can be noted.
+        with suppress(OSError):
+            os.pwrite(self.descriptor, b"%019d\n" % deliveries, 0)
 
     def release(self) -> None:
         os.close(self.descriptor)
@@ -575,7 +657,7 @@ def in_use(path: Path) -> bool:
 def backup(path: Path, copy: Path) -> None:
     """Writes one state of a journal into a new file, whether or not a gateway writes it meanwhile.
     Raises JournalError."""
-    draft = copy.with_name(f".{copy.name}.part")
+    draft = draft_path(copy)
     if copy.exists():
         raise JournalError(f"{copy} exists; name a new file")
     try:
@@ -590,6 +672,35 @@ def backup(path: Path, copy: Path) -> None:
         raise JournalError(f"cannot write {copy}: {error.strerror}") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def draft_path(copy: Path) -> Path:
+    """What a copy is called until it is whole."""
+    return copy.with_name(f".{copy.name}.part")
+
+
+class Facts(Struct, frozen=True):
+    """What is said of a journal's file: bytes that it takes with its log, the version of its schema,
+    and of the SQLite that reads it."""
+
+    size: int
+    schema: int
+    sqlite: str
+
+
+def facts(path: Path) -> Facts:
+    """Raises JournalError."""
+    with SqliteFile(path).reader() as query:
+        (version,) = next(iter(query("PRAGMA user_version", ())))
+    files = (path, path.with_name(path.name + "-wal"))
+    size = sum(file.stat().st_size for file in files if file.exists())
+    return Facts(size, int(version), apsw.sqlite_lib_version())
+
+
+def faults(path: Path) -> list[str]:
+    """What SQLite finds wrong with the structure of a journal's file. Raises JournalError."""
+    with SqliteFile(path).reader() as query:
+        return [str(line) for (line,) in query("PRAGMA integrity_check", ()) if line != "ok"]
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,7 @@ Once a second it looks after the store, and finds out whether one that failed wo
 """
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -37,6 +38,11 @@ class Store(Protocol):
     @property
     def damaged(self) -> int:
         """How many rows were found that are not what was written, and are left out."""
+        ...
+
+    @property
+    def missing(self) -> int:
+        """How many deliveries were acknowledged before the start that are not there."""
         ...
 
     def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
@@ -94,6 +100,10 @@ class Writer:
         return self._store.damaged
 
     @property
+    def missing(self) -> int:
+        return self._store.missing
+
+    @property
     def waiting(self) -> int:
         return len(self._pending) + self._committing
 
@@ -107,6 +117,12 @@ class Writer:
     def start(self) -> None:
         """Starts the writer; called once, on the running event loop."""
         self._loop = asyncio.get_running_loop()
+        if self._store.missing:
+            log.error(
+                "the journal ends %d deliveries before what was acknowledged: it was damaged, cut, or put "
+                "back from an older copy; look for a newer one before it is written on",
+                self._store.missing,
+            )
         self._store.watch(lambda: self._tell(self._listener, ()))
         self._thread = threading.Thread(target=self._write, name="journal")
         self._thread.start()
@@ -187,8 +203,9 @@ class Writer:
         return more
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(callback, *arguments)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits for it.
+                self._loop.call_soon_threadsafe(callback, *arguments)
 
     # Back on the event loop
 

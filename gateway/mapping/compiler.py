@@ -3,12 +3,15 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timezone
+from functools import lru_cache
 from typing import cast
 
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway import authentication, fieldtype, model, plan
+from gateway.addresses import Networks, network
 from gateway.apps import NO_TABLE, Apps
+from gateway.body import Decode
 from gateway.diagnostic import Diagnostic, Span, has_errors
 from gateway.mapping import (
     checks,
@@ -50,6 +53,7 @@ class CompiledMapping(Struct, frozen=True, kw_only=True):
     expressions: Mapping[Path, Expression]
     scheme: authentication.Scheme | None
     authenticate_at: Span
+    allow_from: Networks
     layer: int
     document: Table
     replaces: Document | None
@@ -83,13 +87,13 @@ def compile_files(
     lower = list(mapping_files)
     mapping_files = _overridden(mapping_files, "source", findings)
     mappings: dict[str, CompiledMapping] = {}
-    are_bundled = not any(parsed.layer for parsed in model_files)
+    replaced = {parsed.key for parsed in model_files if parsed.layer}
     for parsed in mapping_files:
         whole = inheritance.whole(parsed, lower)
         findings += whole.findings
         known = _samples(parsed, lower, samples or {})
         compiled = _compile_mapping(
-            parsed, whole, lower, grammars, models, known, findings, are_bundled=are_bundled
+            parsed, whole, lower, grammars, models, known, findings, replaced
         )
         if compiled is not None and not has_errors(whole.findings):
             mappings[compiled.plan.source] = compiled
@@ -237,24 +241,26 @@ def _compile_mapping(
     models: Mapping[str, model.Model],
     samples: tuple[Sample, ...],
     findings: list[Diagnostic],
-    *,
-    are_bundled: bool,
+    replaced: set[str],
 ) -> CompiledMapping | None:
     """Where what the mapping extends was not found, that a part is missing for that reason is not
-    reported as well."""
-    written, places, problems = shape.read(whole.node, grammar.Mapping)
-    expressions, broken = _expressions(written, places)
+    reported as well. `replaced` are the kinds whose models are not bundled."""
+    # The lowest layer is the same in every compilation; a version of what lies above is compiled but
+    # once, and so would be a document that was put together for this compilation.
+    is_lasting = not parsed.layer and whole.node is parsed.node
+    said = _remembered(_Same(whole.node)) if is_lasting else _said(whole.node)
+    written, places, problems = said.mapping, said.places, list(said.findings)
     view = checks.MappingView(
         mapping=written,
         places=places,
-        expressions=expressions,
-        broken=broken,
-        reads=(reads := _reads(written, expressions)),
+        expressions=said.expressions,
+        broken=said.broken,
+        reads=said.reads,
         models=grammars,
         samples=samples,
     )
     # The bundled mappings were checked before they were shipped, with the bundled models.
-    if parsed.layer or not are_bundled:
+    if parsed.layer or replaced & {rule.emit for rule in written.rules}:
         problems += [finding for check in checks.MAPPING_CHECKS for finding in check(view)]
     if not whole.is_whole:
         problems = [finding for finding in problems if not _may_be_inherited(finding, whole.node)]
@@ -264,10 +270,11 @@ def _compile_mapping(
         return None
     scheme = written.authenticate
     return CompiledMapping(
-        plan=_plan(written, expressions, reads, models),
-        expressions=expressions,
+        plan=_plan(said, models),
+        expressions=said.expressions,
         scheme=None if isinstance(scheme, str) else scheme,
         authenticate_at=places.key("authenticate"),
+        allow_from=tuple(map(network, written.allow_from)),
         layer=parsed.layer,
         document=whole.node,
         replaces=max(
@@ -276,6 +283,54 @@ def _compile_mapping(
             default=None,
         ),
     )
+
+
+class _Said(Struct, frozen=True, kw_only=True):
+    """All that a mapping's document says by itself, whatever models there are. `broken` are the
+    expressions that do not parse."""
+
+    mapping: grammar.Mapping
+    places: Places
+    findings: Sequence[Diagnostic]
+    expressions: Mapping[Path, Expression]
+    broken: Mapping[Path, ExpressionError]
+    reads: Place
+    decode: Decode
+
+
+def _said(node: Table) -> _Said:
+    written, places, findings = shape.read(node, grammar.Mapping)
+    expressions, broken = _expressions(written, places)
+    reads = _reads(written, expressions)
+    return _Said(
+        mapping=written,
+        places=places,
+        findings=findings,
+        expressions=expressions,
+        broken=broken,
+        reads=reads,
+        # `@` reads the body too, and everything else.
+        decode=projection.decoder(reads if reads.is_whole else reads.member("body")),
+    )
+
+
+class _Same:
+    """A document that is the same only where it is the very one: to compare whole documents costs as
+    much as to read them."""
+
+    def __init__(self, node: Table) -> None:
+        self.node = node
+
+    def __hash__(self) -> int:
+        return id(self.node)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.node is other.node
+
+
+@lru_cache(maxsize=128)
+def _remembered(same: _Same) -> _Said:
+    return _said(same.node)
 
 
 def _samples(
@@ -352,12 +407,9 @@ def _field_path(index: int, name: str, field: str | grammar.MappedField) -> Path
     return ("rules", index, "fields", name, *(("value",) if long else ()))
 
 
-def _plan(
-    written: grammar.Mapping,
-    expressions: Mapping[Path, Expression],
-    reads: Place,
-    models: Mapping[str, model.Model],
-) -> plan.Plan:
+def _plan(said: _Said, models: Mapping[str, model.Model]) -> plan.Plan:
+    written, expressions = said.mapping, said.expressions
+
     def evaluate(*path: str | int) -> plan.Evaluate | None:
         found = expressions.get(path)
         return found.evaluate if found else None
@@ -385,8 +437,7 @@ def _plan(
         ),
         media_types=frozenset(written.media_types),
         on_invalid=written.on_invalid,
-        # `@` reads the body too, and everything else.
-        decode=projection.decoder(reads if reads.is_whole else reads.member("body")),
+        decode=said.decode,
         read_headers=frozenset(
             use.name
             for found in expressions.values()

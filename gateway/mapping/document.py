@@ -9,6 +9,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import yaml
@@ -195,7 +196,7 @@ class _Reader:
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
         span = self._span(event)
         text = event.value
-        if any("\ud800" <= char <= "\udfff" for char in text):
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             self.findings.append(self._finding(event, "yaml-syntax", "half a surrogate pair"))
             # Nothing that is shown may hold one: it could not be printed.
             text = text.encode(errors="replace").decode()
@@ -213,6 +214,12 @@ class _Reader:
             return self._block_starts(event)
         first, last = _marks(event)
         quoted = event.style in ("'", '"')
+        if first.line == last.line:
+            start = first.column + quoted
+            if self.lines[first.line][start : last.column - quoted] == event.value:
+                # As nearly all texts are: in one line, and written as they are meant.
+                columns = range(start + 1, start + 1 + len(event.value))
+                return tuple(zip(repeat(first.line + 1), columns, strict=False))
         written = _WRITTEN.get(event.style or "", _ANY)
         places: list[tuple[int, int]] = []
         found: list[str] = []

@@ -88,6 +88,13 @@ class Mapping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="How the sender proves itself; `none` serves everyone."),
     ]
     rules: Annotated[list[Rule], Meta(description="All rules that apply to a delivery are used.")]
+    allow_from: Annotated[
+        list[str],
+        Meta(
+            description="Networks such as `192.0.2.0/24`, or addresses, from which alone deliveries come; "
+            "besides the proof, not in its place. Everyone, where it is left out."
+        ),
+    ] = []
     title: Annotated[str, Meta(max_length=120, description="The system's name for people.")] = ""
     extends: Annotated[
         str,

@@ -1,69 +1,82 @@
-"""Decoding only what a mapping reads against decoding everything, on the bundled mappings' own cases.
+"""Payloads decoded as far as they are read, and mapped.
 
-    python -m tests.benchmarks.decoding [FOLDER...]
-
-A folder holds more payloads of a source of the same name, as `*.json`. The best of several rounds counts,
-because other work on the machine only ever makes a round slower.
+The best of several rounds counts, because other work on the machine only ever makes a round slower.
 """
 
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from gateway.authoring import cases
 from gateway.mapping import library
-from gateway.mapping.compiler import compile_files
+from gateway.mapping.compiler import CompiledMapping, compile_files
+from tests.benchmarks import deliveries, expressions
+from tests.benchmarks.report import Bar, Options, Row
 
-ROUNDS, CALLS = 7, 200
+CALLS = 200
+LARGE = 60_000
+"""Bytes."""
 
 
-def _best(decode: Callable[[bytes], Any], body: bytes) -> float:
+def rows(options: Options) -> Iterator[Row]:
+    github = compile_files(library.bundled_files()).mappings["github"]
+    small, large = deliveries.push(0), deliveries.large_push(LARGE)
+    whole = _best(msgspec.json.decode, small, options.rounds)
+    part = _best(github.plan.decode, small, options.rounds)
+    yield Row(
+        subject="decoding what its mapping reads of a GitHub push of 8 KB",
+        against="decoding everything",
+        ratio=whole / part,
+        details=f"{1e6 * part:.1f} µs against {1e6 * whole:.1f} µs",
+    )
+    yield _mapping(github, "a GitHub push of 8 KB", small, None, options)
+    bar = Bar(first=2.5, goal=4)
+    yield _mapping(github, "a GitHub push of 60 KB", large, bar, options)
+
+
+def _mapping(
+    github: CompiledMapping, what: str, body: bytes, bar: Bar | None, options: Options
+) -> Row:
+    compiled, interpreted = expressions.compiled(github), expressions.interpreted(github)
+
+    def ours(raw: bytes) -> list[Any]:
+        return expressions.values(compiled, _scope(github, github.plan.decode(raw)))
+
+    def theirs(raw: bytes) -> list[Any]:
+        return expressions.values(interpreted, _scope(github, msgspec.json.decode(raw)))
+
+    if not ours(body) or ours(body) != theirs(body):
+        raise RuntimeError("the two ways do not come to the same")
+    slow = _best(theirs, body, options.rounds)
+    fast = _best(ours, body, options.rounds)
+    return Row(
+        subject=f"decoding and mapping {what}",
+        against="decoding everything, and jmespath.py",
+        ratio=slow / fast,
+        bar=bar,
+        details=f"{1e6 * fast:.0f} µs against {1e6 * slow:.0f} µs",
+    )
+
+
+def _scope(mapping: CompiledMapping, body: Any) -> dict[str, Any]:
+    return {
+        "headers": {"x-github-event": "push"},
+        "query": {},
+        "body": body,
+        "params": mapping.plan.params,
+        "event": "push",
+        "each": None,
+        "received_at": 1_790_000_000.0,
+    }
+
+
+def _best(call: Callable[[bytes], Any], body: bytes, rounds: int) -> float:
     """Seconds of one call."""
-    rounds = []
-    for _ in range(ROUNDS):
+    taken = []
+    for _ in range(3 * rounds):
         started = time.perf_counter()
         for _ in range(CALLS):
-            decode(body)
-        rounds.append((time.perf_counter() - started) / CALLS)
-    return min(rounds)
-
-
-def _bodies(source: str, folders: list[Path]) -> list[bytes]:
-    path = library.bundled("mappings") / f"{source}{library.CASES_SUFFIX}"
-    read, _ = cases.read(str(path), path.read_text())
-    assert read is not None
-    more = [file for folder in folders if folder.name == source for file in folder.glob("*.json")]
-    found = [case.body() for case in read.cases] + [file.read_bytes() for file in more]
-    return [body for body in found if _is_json(body)]
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body)
-    except ValueError:
-        return False
-    return True
-
-
-def main() -> None:
-    folders = [Path(name) for name in sys.argv[1:]]
-    print("| source | payloads | median bytes | everything µs | what is read µs | ratio |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for source, mapping in sorted(compile_files(library.bundled_files()).mappings.items()):
-        bodies = _bodies(source, folders)
-        whole = [_best(msgspec.json.decode, body) for body in bodies]
-        part = [_best(mapping.plan.decode, body) for body in bodies]
-        size = median(len(body) for body in bodies)
-        print(
-            f"| {source} | {len(bodies)} | {size:.0f} | {1e6 * sum(whole) / len(whole):.1f} "
-            f"| {1e6 * sum(part) / len(part):.1f} | {sum(whole) / sum(part):.1f}x |"
-        )
-
-
-if __name__ == "__main__":
-    main()
+            call(body)
+        taken.append((time.perf_counter() - started) / CALLS)
+    return min(taken)

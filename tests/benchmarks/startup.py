@@ -1,19 +1,16 @@
-"""How long commands take from their start to their end, as multiples of an empty Python program.
-
-python -m tests.benchmarks.startup
-"""
+"""How long commands take from their start to their end."""
 
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
+from tests.benchmarks.report import Options, Row
 from tests.harness import ROOT
 
-ROUNDS = 15
+EMPTY = [sys.executable, "-c", "pass"]
 COMMANDS = {
-    "python -c pass": [sys.executable, "-c", "pass"],
     "gateway --help": [sys.executable, "-m", "gateway", "--help"],
     "gateway check mappings/github.yaml": [
         *(sys.executable, "-m", "gateway", "check", "mappings/github.yaml"),
@@ -28,18 +25,19 @@ def _seconds(command: Sequence[str]) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
-    rounds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(ROUNDS):
+def rows(options: Options) -> Iterator[Row]:
+    taken: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    empty = []
+    for _ in range(3 * options.rounds):
         # In turns, so that other work on the machine slows all of them alike.
+        empty.append(_seconds(EMPTY))
         for name, command in COMMANDS.items():
-            rounds[name].append(_seconds(command))
-    least = median(next(iter(rounds.values())))
-    print("| command | median ms | of an empty program |")
-    print("| --- | ---: | ---: |")
-    for name, seconds in rounds.items():
-        print(f"| `{name}` | {1e3 * median(seconds):.0f} | {median(seconds) / least:.1f}x |")
-
-
-if __name__ == "__main__":
-    main()
+            taken[name].append(_seconds(command))
+    least = median(empty)
+    for name, seconds in taken.items():
+        yield Row(
+            subject=f"`{name}`",
+            against="an empty Python program",
+            ratio=median(seconds) / least,
+            details=f"{1e3 * median(seconds):.0f} ms against {1e3 * least:.0f} ms",
+        )

@@ -2,7 +2,8 @@
 
 import re
 
-from gateway.authentication import Basic, Hmac, SecretReference
+from gateway.addresses import network
+from gateway.authentication import Basic, Hmac, Oidc, SecretReference
 from gateway.mapping.checks.view import Findings, MappingView, finding
 from gateway.mapping.shape import Path
 
@@ -10,7 +11,7 @@ from gateway.mapping.shape import Path
 def secret_reference(view: MappingView) -> Findings:
     """A secret is read from exactly one place: `env: NAME` or `file: PATH`."""
     scheme = view.mapping.authenticate
-    if isinstance(scheme, str):
+    if isinstance(scheme, str | Oidc):
         return
     references: list[tuple[Path, SecretReference]] = []
     base: Path = ("authenticate",)
@@ -77,8 +78,46 @@ def unsigned_body(view: MappingView) -> Findings:
             yield finding(unsigned_body, span, message, "known: {body}, {timestamp}")
 
 
+def unlimited_issuer(view: MappingView) -> Findings:
+    """An issuer signs tokens for everyone who has an account there, with any audience that is asked for.
+    What a token must say besides is what tells yours from theirs."""
+    scheme = view.mapping.authenticate
+    path: Path = ("authenticate", "claims")
+    if not isinstance(scheme, Oidc) or not view.places.is_table(*path):
+        return
+    span = view.places.key(*path)
+    if not scheme.claims:
+        mend = "name what only your jobs have, such as `repository_owner: octo`"
+        yield finding(
+            unlimited_issuer, span, f"everyone with an account at {scheme.issuer} fits", mend
+        )
+    for name, wanted in scheme.claims.items():
+        if not wanted and (view.places.is_list(*path, name) or view.places.text(*path, name)):
+            message = f"no value of the claim `{name}` fits"
+            yield finding(unlimited_issuer, view.places.span(*path, name), message, "name one")
+
+
+def address_range(view: MappingView) -> Findings:
+    """What `allow_from` holds is a network or an address; a network has no bits behind its prefix. An
+    empty list would let nobody send."""
+    path: Path = ("allow_from",)
+    if not view.mapping.allow_from and view.places.is_list(*path):
+        span = view.places.key(*path)
+        yield finding(address_range, span, "nobody could send", "name a network, or leave it out")
+    for index, text in enumerate(view.mapping.allow_from):
+        if not view.places.text(*path, index):
+            continue
+        try:
+            network(text)
+        except ValueError as error:
+            what, _, mend = str(error).partition("; ")
+            yield finding(address_range, view.places.span(*path, index), f"`{text}` {what}", mend)
+
+
 CHECKS = (
     secret_reference,
     weak_algorithm,
     unsigned_body,
+    unlimited_issuer,
+    address_range,
 )
