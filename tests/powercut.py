@@ -96,7 +96,7 @@ class Recorder(apsw.VFS):
         self._count = 0
         self._lock = threading.Lock()
         self.is_full: Callable[[], bool] = lambda: False
-        """Asked at every write: whether there is no room for it."""
+        """Asked at every write that makes a file longer: whether there is no room for it."""
 
     def resume(self, log: Sequence[Record]) -> None:
         """Goes on from this record, where the folder was brought to what it says. No file is open."""
@@ -154,7 +154,7 @@ class _RecordedFile(apsw.VFSFile):
         super().__init__("unix", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
-        if self._recorder.is_full():
+        if offset + len(data) > self.xFileSize() and self._recorder.is_full():
             raise apsw.exception_for(apsw.SQLITE_FULL)
         super().xWrite(data, offset)
         self._recorder.record(Written(self.number, offset, bytes(data)))

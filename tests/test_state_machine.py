@@ -6,6 +6,7 @@ disk as it is at some moment of the operation before, and begins anew with that.
 """
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -15,7 +16,8 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr
+from copy import deepcopy
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,11 +38,10 @@ from msgspec import Struct
 from prometheus_client import parser as prometheus_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from gateway import telemetry
 from gateway.app import edge
 from gateway.app.edge import Edge, Limits
 from gateway.app.hooks import Hooks
-from gateway.app.internal import scrape
+from gateway.app.internal import Part, scrape
 from gateway.apps import Naming
 from gateway.cli import wiring
 from gateway.cli.wiring import Library, Refused, Served
@@ -49,13 +50,14 @@ from gateway.history import View
 from gateway.journal import writer
 from gateway.journal.archive import Archive
 from gateway.journal.batch import DeliveryRow
-from gateway.journal.entry import Entry, JournalUnavailable
+from gateway.journal.entry import JournalUnavailable
 from gateway.journal.retention import Retention
 from gateway.journal.sqlite import SqliteFile, SqliteStore, lock_path
 from gateway.journal.writer import Writer
 from gateway.mapping import library
 from gateway.mapping.compiler import SourceFile, compile_files
-from gateway.pipeline import Pipeline, _judged
+from gateway.pipeline import Pipeline
+from gateway.replay import Asked, Ended, Replayed, prepare, replay
 from gateway.series import Series, Window
 from gateway.telemetry import Telemetry
 from tests import samples
@@ -254,6 +256,11 @@ _failures = st.builds(_failure, _repositories, _numbers, _hours)
 _ignored = st.builds(partial(_mendable, "star"), _repositories, _numbers)
 _invalid = st.builds(partial(_mendable, "issues"), _repositories, _numbers)
 _malformed = st.builds(lambda number: ("push", b'{"a": %d' % number, ()), _numbers)
+_outcomes = st.lists(
+    st.sampled_from([Verdict.ACCEPTED, Verdict.IGNORED, Verdict.DEAD_LETTERED]),
+    min_size=1,
+    unique=True,
+)
 _messages = _pushes | _deployments | _failures | _ignored | _invalid | _malformed
 
 
@@ -296,15 +303,24 @@ class Model:
             self._keep(Row(sent.id, verdict, sent.body), sent, new, received_at)
         return verdict
 
-    def replay(self, number: int, config: Config, received_at: float) -> Verdict:
-        """What becomes of a row that is mapped again."""
-        sent = self.sent[number - 1]
-        verdict, tells = sent.read(config)
-        new = self._new(tells)
-        if tells and not new:
-            verdict = Verdict.DUPLICATE
-        self._keep(Row(sent.id, verdict, b"", number), sent, new, received_at)
-        return verdict
+    def replay(
+        self, outcomes: Sequence[Verdict], config: Config, received_at: float
+    ) -> list[tuple[str, Verdict]]:
+        """Which deliveries of these outcomes become something else when they are mapped again."""
+        outcome = {row.replays or number: row.verdict for number, row in enumerate(self.rows, 1)}
+        changed = []
+        for number, before in sorted(outcome.items()):
+            if before not in outcomes:
+                continue
+            sent = self.sent[number - 1]
+            verdict, tells = sent.read(config)
+            new = self._new(tells)
+            if tells and not new:
+                verdict = before if before is Verdict.ACCEPTED else Verdict.DUPLICATE
+            if new or verdict is not before:
+                self._keep(Row(sent.id, verdict, b"", number), sent, new, received_at)
+                changed.append((sent.id, verdict))
+        return changed
 
     def _new(self, tells: tuple[Told, ...]) -> list[Told]:
         known = {told for told, _ in self.events}
@@ -436,7 +452,7 @@ LIMITS = Limits(body=MIB, in_flight=100 * MIB, body_timeout=60, answer_timeout=6
 class Process:
     """One life of a gateway, from opening the journal on. Its event loop is the machine's."""
 
-    def __init__(self, path: Path, vfs: str, config: Config) -> None:
+    def __init__(self, path: Path, vfs: str, config: Config, clock: Clock) -> None:
         served, compiled = config.served, config.served.library.compilation
         self.store = SqliteStore(path, Retention(min_free=MIB), vfs=vfs)
         assert self.store._connection is not None
@@ -451,6 +467,7 @@ class Process:
             Telemetry("test"),
             compiled.apps,
         )
+        self.pipeline.shown._clock = clock.time
         self.pipeline.telemetry.sources(served.sources.live, [])
         self.counters: dict[Any, float] = {}
         self._hooks = Hooks(Edge(self.pipeline, LIMITS))
@@ -467,6 +484,7 @@ class Process:
             "type": "http",
             "method": "POST",
             "raw_path": b"/hooks/github",
+            "client": ("192.0.2.1", 40_000),
             "query_string": b"",
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
@@ -483,28 +501,19 @@ class Process:
         answer = json.loads(b"".join(message.get("body", b"") for message in messages))
         return Answered(status, Verdict(answer["outcome"]) if status == 202 else None)
 
-    async def replay(self, path: Path, number: int, received_at: float) -> Verdict:
-        """Maps a kept delivery again by what is in force, and appends what came of it."""
-        source = self.pipeline.sources["github"]
-        delivery = Archive(SqliteFile(path)).load(number)
-        reading = source.plan.read(delivery)
-        verdict, reasons, events = _judged(reading, source.plan)
-        stored = await self.journal.append(
-            Entry(
-                source=delivery.source,
-                delivery_id=reading.delivery_id,
-                event=reading.event,
-                received_at=received_at,
-                verdict=verdict,
-                reasons=reasons,
-                events=events,
-                headers={},
-                query={},
-                body=b"",
-                replay_of=number,
-            )
-        )
-        return stored.verdict
+    async def replay(
+        self, path: Path, asked: Asked, now: Callable[[], float]
+    ) -> list[tuple[str, Verdict]]:
+        """Kept deliveries mapped again by what is in force: those that make a difference."""
+        archive, sources = Archive(SqliteFile(path)), self.pipeline.sources
+        plans = {name: source.plan for name, source in sources.items()}
+        append = None if asked.dry_run else self.journal.append
+        work = prepare(archive, plans, asked)
+        messages = [one async for one in replay(work, archive, plans, append, now)]
+        assert isinstance(messages[-1], Ended), messages[-1]
+        those = [one for one in messages if isinstance(one, Replayed)]
+        assert not any(one.problem for one in those)
+        return [(one.delivery, one.after) for one in those if one.changes]
 
     def close(self) -> None:
         following = self.pipeline.shown._following
@@ -529,6 +538,8 @@ class Machine(RuleBasedStateMachine):
         self.recorder.is_full = self.space.is_full
         self.stack.enter_context(patch.object(edge, "time", self.clock))
         self.stack.enter_context(patch.object(os, "statvfs", self.space.statvfs))
+        # It says a word about each delivery.
+        self.stack.enter_context(redirect_stderr(io.StringIO()))
         self.runner = self.stack.enter_context(asyncio.Runner())
         self.config = _configs()[0]
         self.model = Model()
@@ -540,7 +551,6 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.process.close()
         self.stack.close()
-        telemetry._child.cache_clear()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -548,7 +558,7 @@ class Machine(RuleBasedStateMachine):
     # Lives and deaths
 
     def _open(self) -> None:
-        self.process = Process(self.path, self.recorder.vfs_name, self.config)
+        self.process = Process(self.path, self.recorder.vfs_name, self.config, self.clock)
         self.received_at = 0.0
         assert self.process.store.missing == 0
         self._run(_do(self.process.journal.start))
@@ -675,15 +685,21 @@ class Machine(RuleBasedStateMachine):
             self.everything.append(sent)
         self._send([sent, sent] if twice else [sent])
 
-    @precondition(lambda self: self.model.rows and not self.space.is_short)
-    @rule(which=st.integers(0, 1_000))
-    def replay(self, which: int) -> None:
-        """A delivery of before, mapped by what is in force now."""
-        first = [number for number, row in enumerate(self.model.rows, 1) if row.replays is None]
-        number = first[which % len(first)]
+    @precondition(lambda self: not self.space.is_short)
+    @rule(outcomes=_outcomes, dry=st.booleans())
+    def replay(self, outcomes: list[Verdict], dry: bool) -> None:
+        """Deliveries of before, mapped by what is in force now; and then once more, for nothing."""
         self.clock.now += 1
-        found = self._run(self.process.replay(self.path, number, self.clock.now))
-        assert found is self.model.replay(number, self.config, self.clock.now)
+        self.latest = max(self.latest, self.clock.now)
+        asked = Asked(outcomes=tuple(outcomes), source="github", dry_run=dry)
+        model = deepcopy(self.model) if dry else self.model
+        expected = model.replay(outcomes, self.config, self.clock.now)
+        assert self._replay(asked) == expected
+        if not dry:
+            assert self._replay(asked) == []
+
+    def _replay(self, asked: Asked) -> list[tuple[str, Verdict]]:
+        return self._run(self.process.replay(self.path, asked, self.clock.time))
 
     # What is in force
 
@@ -747,7 +763,8 @@ class Machine(RuleBasedStateMachine):
         """It parses, has no series twice, and no counter that went back."""
         self.latest = max(self.latest, self.clock.now)
         now = round(self.clock.now * 1000)
-        text = scrape(self.process.pipeline, now, openmetrics=openmetrics).decode()
+        render = scrape(self.process.pipeline, now, Part.ALL, openmetrics=openmetrics)
+        text = render(compressed=False).decode()
         parse = openmetrics_parser if openmetrics else prometheus_parser
         seen = set()
         for family in parse.text_string_to_metric_families(text):
