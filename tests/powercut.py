@@ -95,6 +95,17 @@ class Recorder(apsw.VFS):
         self._files: dict[str, int] = {}
         self._count = 0
         self._lock = threading.Lock()
+        self.is_full: Callable[[], bool] = lambda: False
+        """Asked at every write that makes a file longer: whether there is no room for it."""
+
+    def resume(self, log: Sequence[Record]) -> None:
+        """Goes on from this record, where the folder was brought to what it says. No file is open."""
+        links = [record for record in log if isinstance(record, Linked)]
+        with self._lock:
+            self.log = list(log)
+            self._files = {}
+            _link(self._files, links)
+            self._count = max((link.file or 0 for link in links), default=0)
 
     def acknowledge(self, what: str) -> None:
         self.record(Acknowledged(what))
@@ -143,6 +154,8 @@ class _RecordedFile(apsw.VFSFile):
         super().__init__("unix", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
+        if offset + len(data) > self.xFileSize() and self._recorder.is_full():
+            raise apsw.exception_for(apsw.SQLITE_FULL)
         super().xWrite(data, offset)
         self._recorder.record(Written(self.number, offset, bytes(data)))
 
@@ -224,6 +237,14 @@ class Disk:
         content = bytearray(self._content(file))
         _apply(content, _surviving(self._unsynced.get(file, ()), mode, chance))
         return bytes(content)
+
+
+def certain(image: Mapping[str, bytes]) -> list[Record]:
+    """The record of a disk that has these files, and has them for certain."""
+    log: list[Record] = []
+    for number, (name, content) in enumerate(image.items(), 1):
+        log += [Linked(name, number), Written(number, 0, content), Synced(number)]
+    return [*log, DirectorySynced()]
 
 
 def _surviving(
@@ -385,7 +406,7 @@ class Rig:
         self, tally: Tally, image: Mapping[str, bytes], acknowledged: Sequence[str], label: str
     ) -> None:
         with memory_folder() as folder:
-            _write(image, folder)
+            write(image, folder)
             damage = examined(folder / self._name, self._read, acknowledged, self._sent)
         tally.cuts += 1
         tally.losing += bool(damage.lost)
@@ -393,7 +414,7 @@ class Rig:
         if damage != Damage() and not tally.first:
             what = damage.corrupt or f"{len(damage.lost)} lost, such as {damage.lost[0]}"
             tally.first = f"{what}, in {self._keep / label}"
-            _write(image, self._keep / label)
+            write(image, self._keep / label)
 
 
 @contextmanager
@@ -404,7 +425,8 @@ def memory_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _write(image: Mapping[str, bytes], folder: Path) -> None:
+def write(image: Mapping[str, bytes], folder: Path) -> None:
+    """Files into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in image.items():
         (folder / name).write_bytes(content)
