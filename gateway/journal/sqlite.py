@@ -250,6 +250,8 @@ class SqliteStore:
 
     def _is_another(self) -> bool:
         log_identity = _identity(log_path(self._path)) if self._connection else self._log_identity
+        # SQLite makes a log when it first needs one.
+        self._log_identity = self._log_identity or log_identity
         if (_identity(self._path), log_identity) != (self._identity, self._log_identity):
             return True
         # A new file has no content before its first checkpoint.
