@@ -10,7 +10,7 @@ from litestar.types import HTTPScope, Receive
 from msgspec import Struct
 
 from gateway import addresses
-from gateway.addresses import Networks
+from gateway.addresses import Address, Networks
 from gateway.app import http
 from gateway.app.deliveries_log import DeliveriesLog
 from gateway.app.failures import Failures
@@ -64,10 +64,10 @@ class Edge:
         """
         checked = self.authentication(source)
         headers, now = scope["headers"], time.time()
-        peer = scope["client"]
-        sender = addresses.sender(peer[0] if peer else "", headers, self._trusted)
         is_admitted = (
-            source is None or not source.allow_from or addresses.holds(source.allow_from, sender)
+            source is None
+            or not source.allow_from
+            or addresses.holds(source.allow_from, self._sender(scope))
         )
         if is_admitted and checked.prepare is not None and not await checked.prepare(headers):
             detail = "the keys that tell who sends cannot be had now"
@@ -80,8 +80,12 @@ class Edge:
             why = "its proof holds, and `allow_from` does not have the address"
         elif checked.fault is not None:
             why = checked.fault(headers, now)
-        self._failures.note(source.plan.source if source else "", sender, why)
+        self._failures.note(source.plan.source if source else "", self._sender(scope), why)
         return False
+
+    def _sender(self, scope: HTTPScope) -> Address | None:
+        peer = scope["client"]
+        return addresses.sender(peer[0] if peer else "", scope["headers"], self._trusted)
 
     async def deliver(
         self,
