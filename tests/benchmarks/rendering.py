@@ -1,15 +1,13 @@
 """What a scrape of a hundred thousand series costs, against prometheus-client with equal series.
 
-    python -m tests.benchmarks.rendering [SERIES]
-
 Each as text and with gzip, when nothing changed since the scrape before, when one series in a hundred
 is new, and for the first time. The CPU time of each, and how many times as long prometheus-client takes.
 """
 
 import gzip
-import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +19,7 @@ from gateway.event import Event
 from gateway.mapping import library
 from gateway.mapping.compiler import compile_files
 from gateway.series import Series, Window
+from tests.benchmarks.report import Bar, Options, Row
 
 NOW, ROUNDS, MANY = 1_790_000_000_000, 7, 10**9
 
@@ -55,49 +54,43 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    series = Series(compile_files(library.bundled_files()).models, Window(MANY, 1, MANY, MANY))
-    folded = 0
-
-    def fold(more: int) -> None:
-        nonlocal folded
-        for number in range(folded, folded + more):
-            series.fold(commit(number), NOW)
-        folded += more
-        series.advance(NOW)
-
+def rows(options: Options) -> Iterator[Row]:
+    count = 500 if options.quick else 100_000
+    rounds = 1 if options.quick else ROUNDS
     registry = CollectorRegistry()
     registry.register(Collector(count))
-    theirs = median(seconds(lambda: generate_latest(registry)) for _ in range(3))
+    theirs = median(seconds(lambda: generate_latest(registry)) for _ in range(options.rounds))
     body = generate_latest(registry)
-    both = theirs + median(seconds(lambda: gzip.compress(body, 1)) for _ in range(3))
-    fold(count)
-    print("| scrape | text, ms | prometheus-client | with gzip, ms | prometheus-client |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    for name, more, rounds in (
-        ("first", 0, 1),
-        ("1 % new", count // 100, ROUNDS),
-        ("same", 0, ROUNDS),
-    ):
+    both = theirs + median(seconds(lambda: gzip.compress(body, 1)) for _ in range(options.rounds))
+    series = Series(compile_files(library.bundled_files()).models, Window(MANY, 1, MANY, MANY))
+    _fold(series, 0, count)
+    folded = count
+    for name, more, times in (("for the first time", 0, 1), ("with 1 % new", count // 100, rounds)):
         took: dict[bool, list[float]] = {False: [], True: []}
-        for _ in range(rounds):
-            fold(more)
-            for compressed, times in took.items():
+        for _ in range(times):
+            for compressed, times_taken in took.items():
+                _fold(series, folded, more)
+                folded += more
+                times_taken.append(seconds(partial(_scrape, series, compressed=compressed)))
+        for compressed, theirs_too in ((False, theirs), (True, both)):
+            ours = median(took[compressed])
+            form = "with gzip" if compressed else "as text"
+            # The bar is of what happens at every scrape but the first.
+            bar = Bar(first=30, goal=100) if more else None
+            yield Row(
+                subject=f"a scrape of many series {name}, {form}",
+                against="`prometheus-client` rendering equal series",
+                ratio=theirs_too / ours,
+                bar=bar,
+                details=f"{count:,} series: {1e3 * ours:.1f} ms against {1e3 * theirs_too:.0f} ms of CPU time",
+            )
 
-                def scrape(compressed: bool = compressed) -> bytes:
-                    families = series.families()
-                    return exposition.render(
-                        b"", families, openmetrics=False, compressed=compressed
-                    )
 
-                times.append(seconds(scrape))
-        text, packed = median(took[False]), median(took[True])
-        print(
-            f"| {name} | {1e3 * text:.1f} | {theirs / text:.0f}x as long "
-            f"| {1e3 * packed:.1f} | {both / packed:.0f}x as long |"
-        )
+def _fold(series: Series, since: int, more: int) -> None:
+    for number in range(since, since + more):
+        series.fold(commit(number), NOW)
+    series.advance(NOW)
 
 
-if __name__ == "__main__":
-    main()
+def _scrape(series: Series, *, compressed: bool) -> bytes:
+    return exposition.render(b"", series.families(), openmetrics=False, compressed=compressed)

@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+import apsw
 import msgspec
 from msgspec import Struct
 
@@ -135,7 +135,7 @@ def versions(programs: Mapping[str, Sequence[str]]) -> str:
     packages = ("uvicorn", "uvloop", "httptools", "msgspec", "jmespath", "prometheus-client")
     found = {
         "Python": platform.python_version(),
-        "SQLite": sqlite3.sqlite_version,
+        "SQLite": apsw.sqlite_lib_version(),
         **{name: version(name) for name in packages},
         **{name: _version(command) for name, command in programs.items()},
     }

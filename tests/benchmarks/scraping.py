@@ -1,7 +1,5 @@
 """What scrapes of a hundred thousand series do to deliveries: their p99 with scrapes, against without.
 
-    python -m tests.benchmarks.scraping [SERIES [SECONDS [RATE]]]
-
 A gateway of its own takes pushes until its window shows so many series. Then deliveries come at a fixed
 rate (100 a second), each timed from the moment it was due; in turns, nobody scrapes, and somebody does
 every two seconds, with gzip, as Prometheus does.
@@ -17,11 +15,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.benchmarks.load import SERVER_CORE, pinned
+from tests.benchmarks.report import Bar, Options, Row
 from tests.harness import GITHUB_SECRET, ROOT, Gateway, hub_signature, request, running
 from tests.samples import github_push
 
-COMMITS, CONNECTIONS, EVERY, ROUNDS = 500, 16, 2.0, 3
-SCRAPE = "--scrape"
+COMMITS, CONNECTIONS, EVERY, RATE = 500, 16, 2.0, 100
 LIMIT = "1000000"
 ACCEPT = {
     "Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
@@ -99,15 +98,17 @@ def at(share: float, took: list[float]) -> float:
     return 1e3 * sorted(took)[int(share * (len(took) - 1))]
 
 
-def measure(gateway: Gateway, seconds: int, rate: int) -> tuple[list[float], list[float]]:
+def measure(
+    gateway: Gateway, seconds: int, rate: int, rounds: int
+) -> tuple[list[float], list[float]]:
     """The times of deliveries without scrapes, and with."""
     without: list[float] = []
     scraped: list[float] = []
     asyncio.run(deliver(gateway.public, 2, rate))
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         # In turns, so that other work on the machine slows both alike.
         without += asyncio.run(deliver(gateway.public, seconds, rate))
-        command = [sys.executable, "-m", "tests.benchmarks.scraping", SCRAPE, str(gateway.internal)]
+        command = [sys.executable, "-m", "tests.benchmarks.scraping", str(gateway.internal)]
         with subprocess.Popen(command, cwd=ROOT) as scraper:
             try:
                 time.sleep(1)
@@ -117,27 +118,23 @@ def measure(gateway: Gateway, seconds: int, rate: int) -> tuple[list[float], lis
     return without, scraped
 
 
-def main() -> None:
-    if sys.argv[1:2] == [SCRAPE]:
-        scrape(int(sys.argv[2]))
-        return
-    series, seconds, rate = (
-        int(sys.argv[place]) if len(sys.argv) > place else otherwise
-        for place, otherwise in ((1, 100_000), (2, 10), (3, 100))
-    )
+def rows(options: Options) -> Iterator[Row]:
+    series, seconds, rate = (1_000, 2, 20) if options.quick else (100_000, 10, RATE)
     with tempfile.TemporaryDirectory() as folder:
         limits = ("--max-series", LIMIT, "--max-series-of-app", LIMIT)
-        with running(Path(folder), *limits) as gateway:
+        program = (*pinned(SERVER_CORE), sys.executable, "-m", "gateway")
+        with running(Path(folder), *limits, program=program) as gateway:
             fill(gateway, series)
-            body = gateway.get("/metrics/series").body
-            print(f"{body.count(b'commit_timestamp{'):,} series, {len(body) / 1e6:.0f} MB of text")
-            without, scraped = measure(gateway, seconds, rate)
-    print("| deliveries | p50 ms | p99 ms |")
-    print("| --- | ---: | ---: |")
-    for name, took in (("not scraped", without), ("scraped", scraped)):
-        print(f"| {name} | {at(0.5, took):.2f} | {at(0.99, took):.2f} |")
-    print(f"ratio of p99: {at(0.99, scraped) / at(0.99, without):.2f}x")
+            without, scraped = measure(gateway, seconds, rate, options.rounds)
+    yield Row(
+        subject=f"p99 of deliveries while many series are scraped every {EVERY:g} s",
+        against="not scraped",
+        ratio=at(0.99, scraped) / at(0.99, without),
+        bar=Bar(first=2, goal=1.3, better="less"),
+        details=f"{series:,} series, {rate} deliveries a second: p99 {at(0.99, scraped):.1f} ms against {at(0.99, without):.1f} ms, "
+        f"p50 {at(0.5, scraped):.1f} ms against {at(0.5, without):.1f} ms",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    scrape(int(sys.argv[1]))
