@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,8 +238,8 @@ def test_the_target_is_the_internal_service(tmp_path: Path) -> None:
 
 def test_a_backup_has_what_the_journal_has(tmp_path: Path) -> None:
     """The page's own commands copy the journal of a gateway that runs; another gateway shows the same from it."""
-    (script,) = re.findall(
-        r"python -c '\n(.*?)^'", page("run-in-kubernetes"), re.DOTALL | re.MULTILINE
+    (copy,) = re.findall(
+        r"gateway-0 -- gateway (journal backup) (\S+)$", commands("run-in-kubernetes"), re.MULTILINE
     )
     payload = {"ref": "refs/heads/main", "repository": {"full_name": "octo/shop"}}
     folders = [tmp_path / name for name in ("data", "restored")]
@@ -248,8 +247,10 @@ def test_a_backup_has_what_the_journal_has(tmp_path: Path) -> None:
         folder.mkdir()
     with running(folders[0], "--journal", f"sqlite:///{folders[0]}/journal.sqlite") as gateway:
         assert gateway.github("deployment_status", payload, delivery="d-1").status == 202
-        code = script.replace("/data/", f"{folders[0]}/")
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        command, path = copy
+        file = path.replace("/data/", f"{folders[0]}/")
+        url = f"sqlite:///{folders[0]}/journal.sqlite"
+        assert run_cli(*command.split(), file, "--journal", url).returncode == 0
     shutil.move(folders[0] / "backup.sqlite", folders[1] / "journal.sqlite")
     with running(folders[1], "--journal", f"sqlite:///{folders[1]}/journal.sqlite") as gateway:
         again = gateway.github("deployment_status", payload, delivery="d-1")

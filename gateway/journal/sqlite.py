@@ -484,6 +484,9 @@ class SqliteFile:
                 "disk or a block device"
             )
         self._write_log_again(connection)
+        # A copy that was restored has no log before it is read in its new mode; another log than the one
+        # of now would be taken for a replaced journal.
+        connection.execute("PRAGMA schema_version").fetchall()
         if version is None:
             _define(connection, _SCHEMA)
             return
