@@ -5,7 +5,6 @@ containers lie in a storage of their own, which goes with the tests.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -15,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -41,6 +43,7 @@ from tests.harness import (
     lacking,
     require_program,
 )
+from tests.test_killed import KILLS, LIMITS, survives
 
 # Whichever process of tests runs one of these runs them all: the image is built but once.
 pytestmark = pytest.mark.xdist_group("image")
@@ -51,9 +54,10 @@ CACHE = Path(
 )
 LOCKS = ("requirements.txt", "requirements-build.txt", "requirements-dev.txt")
 SUITE = "bookworm"
+GATEWAY_VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+DOCKER_STOP = 10
+"""Seconds that `docker stop` waits before it kills, unless told otherwise."""
 ANY_USER = 1_234_567
-NO_NEW_PRIVILEGES = 38
-"""PR_SET_NO_NEW_PRIVS of prctl(2)."""
 
 
 class Mount(NamedTuple):
@@ -62,6 +66,13 @@ class Mount(NamedTuple):
     folder: Path
     target: str
     writable: bool = False
+
+
+_ISOLATED = (
+    *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc"),
+    "--kill-child",
+)
+"""What runs a program as the first process of a container, with a view of the mounts of its own."""
 
 
 class Image:
@@ -81,7 +92,7 @@ class Image:
         user: int = ANY_USER,
         groups: Sequence[int] = (),
     ) -> list[str]:
-        """What runs a program in the container: see `_enter`, on a view of the mounts of its own."""
+        """What runs a program in the container, as its process 1: see tests/entering.py."""
         task = {
             "root": str(self.root),
             "folder": self.config["WorkingDir"],
@@ -90,8 +101,8 @@ class Image:
             "user": user,
             "groups": list(groups),
         }
-        here = [sys.executable, "-m", "tests.test_container", json.dumps(task)]
-        return ["unshare", "--mount", "--propagation", "private", *here]
+        here = [sys.executable, str(ROOT / "tests/entering.py"), json.dumps(task)]
+        return [*_ISOLATED, *here]
 
     def run(
         self, *arguments: str, mounts: Sequence[Mount] = (), environment: Mapping[str, str]
@@ -106,37 +117,6 @@ class Image:
             timeout=60,
             check=False,
         )
-
-
-def _enter(task: Any) -> None:
-    """Becomes the program: a read-only root with the mounts, a user of group 0 without capabilities.
-
-    A runtime does the same by the platform's word. buildah's own `run` cannot make the root
-    read-only where it isolates by chroot alone.
-    """
-    root = Path(task["root"])
-    mounts = [("/proc", "/proc", True), ("/dev", "/dev", True), *task["mounts"]]
-    _mount("--bind", str(root), str(root))
-    for folder, target, writable in mounts:
-        place = root / target.lstrip("/")
-        place.mkdir(parents=True, exist_ok=True)
-        _mount("--rbind", folder, str(place))
-        if not writable:
-            _mount("-o", "remount,bind,ro", str(place))
-    _mount("-o", "remount,bind,ro", str(root))
-    os.chroot(root)
-    os.chdir(task["folder"])
-    os.umask(0o022)
-    os.setgroups(task["groups"])
-    os.setgid(0)
-    # Every capability goes with the last of root's user ids.
-    os.setuid(task["user"])
-    assert ctypes.CDLL(None).prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0
-    os.execvp(task["arguments"][0], task["arguments"])
-
-
-def _mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, timeout=30)
 
 
 class Container(Gateway):
@@ -164,7 +144,8 @@ class Container(Gateway):
         inside = [*image.config["Entrypoint"], *(arguments or image.config["Cmd"])]
         self._command = image.command(inside, mounts, user, groups)
 
-    def start(self) -> "Container":
+    def launch(self) -> subprocess.Popen[str]:
+        """Starts the process, and does not wait for anything."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 self._command,
@@ -175,8 +156,36 @@ class Container(Gateway):
                 stderr=subprocess.STDOUT,
                 text=True,
             )
+        return self.process
+
+    def start(self) -> "Container":
+        self.launch()
         eventually(self._ready, timeout=60)
         return self
+
+    @property
+    def first(self) -> int:
+        """Process 1 of the container, as this machine numbers it."""
+        assert self.process is not None
+        outside = self.process.pid
+        return int(eventually(lambda: children(outside))[0])
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ends process 1 with a signal, as a runtime does; its exit code."""
+        assert self.process is not None
+        for pid in children(self.process.pid):
+            os.kill(pid, number)
+        code = self.process.wait(timeout=60)
+        self.process = None
+        return code
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started and has not waited for."""
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
 
 
 # The base, the wheels and the image
@@ -212,8 +221,8 @@ def image() -> Iterator[Image]:
         require_program(program)
     if os.geteuid() != 0:
         lacking("the right to be root")
-    if subprocess.run(["unshare", "--mount", "true"], timeout=30, check=False).returncode:
-        lacking("the right to mount")
+    if subprocess.run([*_ISOLATED, "true"], timeout=30, check=False).returncode:
+        lacking("the right to mount, or to number processes anew")
     with _cache_locked():
         base = _base()
         wheels = _wheels(base)
@@ -227,6 +236,7 @@ def image() -> Iterator[Image]:
             *("build", "--format", "docker", "--pull-never", "--network", "none"),
             *("--volume", f"{wheels}:/mnt:ro", "--build-arg", f"BASE={_BASE}"),
             *("--build-arg", "PIP_NO_INDEX=1", "--build-arg", "PIP_FIND_LINKS=/mnt"),
+            *(word for name, value in GIVEN.items() for word in ("--build-arg", f"{name}={value}")),
             *("--tag", tag, "--file", "Containerfile", "."),
             timeout=600,
         )
@@ -239,6 +249,13 @@ def image() -> Iterator[Image]:
 
 
 _BASE = "localhost/python-base:test"
+GIVEN = {
+    "REVISION": "6dcb09b5b57875f334f61aebed695e2e4193db5e",
+    "CREATED": "2026-11-20T10:00:00Z",
+    "SOURCE": "https://git.example/pelorus-gateway",
+    "DOCUMENTATION": "https://docs.example/pelorus-gateway",
+}
+"""What whoever builds says of the build."""
 
 
 @contextlib.contextmanager
@@ -401,16 +418,92 @@ def deployments(gateway: Gateway) -> dict[str, tuple[float, int]]:
 def test_any_user_of_group_0_serves_from_a_read_only_root(
     tmp_path: Path, image: Image, data: Mount, secrets: Mount
 ) -> None:
-    """A delivery becomes a series, which is there again, the same, after kill -9."""
+    """A delivery becomes a series, which is there again, the same, after kill -9; and the delivery, when
+    it comes again, is a duplicate."""
     with started(Container(tmp_path, image, mounts=[data, secrets])) as gateway:
-        assert gateway.github("deployment_status", deployment()).status == 202
+        told = ("deployment_status", deployment(), "a delivery")
+        assert gateway.github(*told).json()["outcome"] == "accepted"
         before = eventually(lambda: deployments(gateway))
         assert len(before) == 1
         gateway.stop(signal.SIGKILL)
-        assert deployments(gateway.start()) == before
+        gateway.start()
+        assert eventually(lambda: deployments(gateway)) == before
+        assert gateway.github(*told).json()["outcome"] == "duplicate"
+        assert deployments(gateway) == before
         assert gateway.stop(signal.SIGTERM) == 0
     journal = (data.folder / "journal.sqlite").stat()
     assert (journal.st_uid, journal.st_gid) == (ANY_USER, 0)
+
+
+def test_whatever_was_acknowledged_survives_kills(
+    tmp_path: Path, image: Image, data: Mount, secrets: Mount
+) -> None:
+    """Under senders that retry, nothing acknowledged is lost, doubled or altered."""
+    arguments = ("serve", "--scrape-interval", "0", *LIMITS)
+    with started(Container(tmp_path, image, *arguments, mounts=[data, secrets])) as gateway:
+        survives(gateway, data.folder / "journal.sqlite", KILLS // 2)
+
+
+def test_a_stop_ends_before_a_runtime_loses_patience(
+    tmp_path: Path, image: Image, data: Mount, secrets: Mount
+) -> None:
+    """A sender that is half-way and goes no further holds the end up for less than the ten seconds after
+    which `docker stop` kills; what comes meanwhile is kept."""
+    with started(Container(tmp_path, image, mounts=[data, secrets])) as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.public)) as slow:
+            slow.sendall(b"POST /hooks/github HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            os.kill(gateway.first, signal.SIGTERM)
+            eventually(lambda: gateway.get("/-/ready").status == 503)
+            assert gateway.github("deployment_status", deployment()).status == 202
+            assert gateway.process is not None
+            assert gateway.process.wait(timeout=DOCKER_STOP) == 0
+    with started(gateway):
+        assert eventually(lambda: deployments(gateway))
+
+
+def test_a_stop_during_the_start_ends_it(tmp_path: Path, image: Image, data: Mount) -> None:
+    """A gateway whose workers are not ready yet ends at a SIGTERM, too, and they end with it: for process 1
+    of a container the kernel has no default."""
+    container = Container(tmp_path, image, "serve", "--workers", "2", mounts=[data])
+    try:
+        container.launch()
+        workers = eventually(lambda: _others(container, ()), every=0.01)
+        os.kill(container.first, signal.SIGTERM)
+        assert container.process is not None
+        assert container.process.wait(timeout=DOCKER_STOP) == 128 + signal.SIGTERM
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        assert "is ready" not in container.output
+    finally:
+        container.stop(signal.SIGKILL)
+
+
+def test_workers_serve_are_replaced_and_end(
+    tmp_path: Path, image: Image, data: Mount, secrets: Mount
+) -> None:
+    """`--workers` starts the environment's own Python; a worker that dies leaves no zombie; a stop ends
+    all. A module on the volume is nobody's."""
+    for name in ("json.py", "gateway.py", "urllib.py"):
+        (data.folder / name).write_text("raise SystemExit(9)\n")
+    arguments = ("serve", "--workers", "2")
+    with started(Container(tmp_path, image, *arguments, mounts=[data, secrets])) as gateway:
+        assert gateway.github("deployment_status", deployment()).status == 202
+        before = children(gateway.first)
+        assert len(before) == 2
+        for pid in before:
+            program = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+            assert program.startswith(b"/opt/gateway/bin/python")
+        os.kill(before[0], signal.SIGKILL)
+        after = eventually(lambda: _others(gateway, before))
+        assert before[0] not in after
+        assert gateway.github("deployment_status", deployment("live")).status == 202
+        assert gateway.stop() == 0
+        assert [pid for pid in (*before, *after) if Path(f"/proc/{pid}").exists()] == []
+
+
+def _others(container: Container, before: Sequence[int]) -> list[int]:
+    """The workers, as soon as there are two and one of them is new."""
+    now = children(container.first)
+    return now if len(now) == 2 and now != list(before) else []
 
 
 def test_the_image_s_own_user_serves_without_secrets(
@@ -590,13 +683,21 @@ def test_the_configuration_is_what_platforms_expect(image: Image) -> None:
     assert own == {
         "GATEWAY_JOURNAL": "sqlite:////data/journal.sqlite",
         "GATEWAY_INTERNAL_LISTEN": "0.0.0.0:8081",
+        "GATEWAY_DRAIN": "5",
+        "GATEWAY_SHUTDOWN_TIMEOUT": "3",
         "GATEWAY_SECRETS": "/run/secrets/gateway",
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    labels = {name.rpartition(".")[2]: value for name, value in config["Labels"].items()}
-    assert labels["version"] == project["version"]
-    assert labels["licenses"] == project["license"]
-    assert labels["description"] == project["description"]
+    prefix = "org.opencontainers.image."
+    labels = config["Labels"].items()
+    assert {name.removeprefix(prefix): value for name, value in labels if prefix in name} == {
+        "title": "Pelorus gateway",
+        "description": project["description"],
+        "licenses": project["license"],
+        "version": project["version"],
+        "base.name": _BASE,
+        **{name.lower(): value for name, value in GIVEN.items()},
+    }
 
 
 def test_it_holds_what_runs_and_nothing_else(image: Image) -> None:
@@ -612,9 +713,7 @@ def test_it_holds_what_runs_and_nothing_else(image: Image) -> None:
     assert [name for name in programs if re.fullmatch(unwanted, name)] == []
     installed = image.root / "opt/gateway"
     packages = {path.name.partition("-")[0] for path in installed.rglob("*.dist-info")}
-    locked = {name.replace("-", "_") for name in _pins("requirements.txt")}
-    windows_only = {"colorama", "tzdata"}
-    assert {name.lower() for name in packages} == {"pelorus_gateway"} | locked - windows_only
+    assert {canonicalize_name(name) for name in packages} == _expected()
     libraries = ("site-packages", "dist-packages")
     modules = {path.name for path in paths if path.parent.name in libraries}
     assert modules.isdisjoint({"pip", "setuptools", "wheel", "hatchling", "pytest", "mypy"})
@@ -624,6 +723,45 @@ def test_it_holds_what_runs_and_nothing_else(image: Image) -> None:
     for emptied in ("root/.cache", "build", "tmp", "mnt", "data"):
         assert list((image.root / emptied).glob("*")) == []
     assert not (image.root / "build").exists()
+
+
+def _expected() -> set[str]:
+    """The packages that are in the image: the gateway, and what is locked but for what is left out."""
+    text = (ROOT / "Containerfile").read_text()
+    left_out = re.search(r"uninstall --yes ([^&]+?)\n[A-Z]", text)
+    assert left_out
+    names = set(left_out[1].replace("\\", "").split())
+    locked = set(_pins("requirements.txt"))
+    windows_only = {"colorama", "tzdata"}
+    assert locked > names | windows_only
+    return {"pelorus-gateway"} | locked - names - windows_only
+
+
+def test_nothing_that_is_left_out_is_missed(image: Image) -> None:
+    """Every module of the gateway can be imported in the image, those of its extras, too."""
+    program = (
+        "import gateway, importlib, pkgutil\n"
+        "for one in pkgutil.walk_packages(gateway.__path__, 'gateway.'):\n"
+        "    if one.name != 'gateway.__main__': importlib.import_module(one.name); print(one.name)\n"
+        "import jwt.algorithms, psycopg, psycopg_binary, re2\n"
+        "assert jwt.algorithms.has_crypto\n"
+    )
+    ran = image.run("python", "-c", program, environment={})
+    assert ran.returncode == 0, ran.stderr
+    assert {"gateway.journal.postgres", "gateway.oidc"} <= set(ran.stdout.split())
+
+
+def test_its_sbom_lists_what_is_installed(image: Image) -> None:
+    """A valid CycloneDX document, with each package and its version as it is in the image."""
+    text = (image.root / "opt/gateway/sbom.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bom = json.loads(text)
+    parts = [*bom["components"], bom["metadata"]["component"]]
+    listed = {one["name"]: one["version"] for one in parts}
+    pins = _pins("requirements.txt")
+    assert listed.keys() == _expected()
+    assert {name: pins.get(name, GATEWAY_VERSION) for name in listed} == listed
+    assert len({one["purl"] for one in parts}) == len(parts)
 
 
 def test_nothing_in_it_is_writable_for_the_group(image: Image) -> None:
@@ -653,10 +791,12 @@ def _pins(lock: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_version_has_hashes(lock: str) -> None:
-    """Each line pins one version and at least one hash, and tells of no index or folder."""
+    """Each line pins one version and at least one hash, and tells of no index or folder. A package may
+    have several lines, each for other Pythons."""
     text = (ROOT / lock).read_text()
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
-    assert len(entries) == len(_pins(lock)) > 0
+    assert entries
+    assert [entry for entry in entries if not re.match(r"[a-z0-9-]+==\S+ ", entry)] == []
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
     assert (
         re.findall(r"(?:https?|file):|--(?:extra-)?index-url|--find-links|(?<=\s)/\S+", text) == []
@@ -682,7 +822,3 @@ def test_the_locks_agree() -> None:
     dev = _pins("requirements-dev.txt").items()
     assert _pins("requirements.txt").items() <= dev
     assert _pins("requirements-build.txt").items() <= dev
-
-
-if __name__ == "__main__":
-    _enter(json.loads(sys.argv[1]))

@@ -238,17 +238,19 @@ def test_the_target_is_the_internal_service(tmp_path: Path) -> None:
 
 def test_a_backup_has_what_the_journal_has(tmp_path: Path) -> None:
     """The page's own commands copy the journal of a gateway that runs; another gateway shows the same from it."""
-    (command,) = re.findall(r"exec gateway-0 -- gateway (journal .*)", page("run-in-kubernetes"))
+    (copy,) = re.findall(
+        r"gateway-0 -- gateway (journal backup) (\S+)$", commands("run-in-kubernetes"), re.MULTILINE
+    )
     payload = {"ref": "refs/heads/main", "repository": {"full_name": "octo/shop"}}
     folders = [tmp_path / name for name in ("data", "restored")]
     for folder in folders:
         folder.mkdir()
     with running(folders[0], "--journal", f"sqlite:///{folders[0]}/journal.sqlite") as gateway:
         assert gateway.github("deployment_status", payload, delivery="d-1").status == 202
-        arguments = command.replace("/data/", f"{folders[0]}/").split()
-        journal = {"GATEWAY_JOURNAL": f"sqlite:///{folders[0]}/journal.sqlite"}
-        done = run_cli(*arguments, environment=journal)
-        assert done.returncode == 0, done.stderr
+        command, path = copy
+        file = path.replace("/data/", f"{folders[0]}/")
+        url = f"sqlite:///{folders[0]}/journal.sqlite"
+        assert run_cli(*command.split(), file, "--journal", url).returncode == 0
     shutil.move(folders[0] / "backup.sqlite", folders[1] / "journal.sqlite")
     with running(folders[1], "--journal", f"sqlite:///{folders[1]}/journal.sqlite") as gateway:
         again = gateway.github("deployment_status", payload, delivery="d-1")

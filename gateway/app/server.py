@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
 import socket
@@ -122,6 +123,13 @@ def bind(address: Address) -> socket.socket:
 def hold_hangups() -> None:
     """Lets a SIGHUP wait for `serve`: until a handler is there, it would end the process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def end_at_sigterm() -> None:
+    """Has a SIGTERM end the process before `serve` has a handler, as it does by itself anywhere but in
+    process 1 of a container, for which the kernel has no default."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 
 async def serve(

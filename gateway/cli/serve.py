@@ -25,6 +25,7 @@ from gateway.app.server import (
     Hooks,
     Listening,
     bind,
+    end_at_sigterm,
     hold_hangups,
     serve,
 )
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if (given := workers.inherited()) is not None:
         return worker.run(settings, given)
     hold_hangups()
+    end_at_sigterm()
     try:
         served = wiring.served(
             wiring.load(settings.sources),

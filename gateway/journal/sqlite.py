@@ -250,8 +250,6 @@ class SqliteStore:
 
     def _is_another(self) -> bool:
         log_identity = _identity(log_path(self._path)) if self._connection else self._log_identity
-        # SQLite makes a log when it first needs one.
-        self._log_identity = self._log_identity or log_identity
         if (_identity(self._path), log_identity) != (self._identity, self._log_identity):
             return True
         # A new file has no content before its first checkpoint.
@@ -486,6 +484,9 @@ class SqliteFile:
                 "disk or a block device"
             )
         self._write_log_again(connection)
+        # A copy that was restored has no log before it is read in its new mode; another log than the one
+        # of now would be taken for a replaced journal.
+        connection.execute("PRAGMA schema_version").fetchall()
         if version is None:
             _define(connection, _SCHEMA)
             return
