@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 from litestar import Litestar, Request, Response, get, post
+from litestar.params import FromPath
 from litestar.response import Stream
 from msgspec import Struct
 
@@ -133,7 +134,9 @@ def internal_app(
         return Stream(lines, media_type=_JSON_LINES)
 
     @post("/try/{source:str}", status_code=HTTPStatus.OK, request_max_body_size=max_body)
-    async def try_request(source: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+    async def try_request(
+        source: FromPath[str], request: Request[Any, Any, Any]
+    ) -> Response[bytes]:
         """A dry run that explains: text where `Accept` asks for it, JSON else. Stores nothing."""
         delivery = Delivery(
             source=source,
