@@ -173,7 +173,9 @@ def test_whatever_is_sent_is_answered_and_leaves_the_scrape_readable(
 
 
 async def _fuzz(folder: Path) -> list[str]:
-    arguments = ("--max-series", str(SERIES), "--keep-size", "256")
+    # However busy the disk is: a journal that takes too long is not what is looked for.
+    patience = ("--answer-timeout", "300")
+    arguments = ("--max-series", str(SERIES), "--keep-size", "256", *patience)
     async with inprocess.gateway(folder, *arguments) as gateway:
         fuzzer = Fuzzer(gateway, SEED)
         resident = []
