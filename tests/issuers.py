@@ -124,6 +124,7 @@ class Server:
             self._server = None
 
     def _text(self, path: str) -> bytes | None:
+        path = path.partition("?")[0]
         if path in self.documents:
             return self.documents[path]
         if path == "/.well-known/openid-configuration":

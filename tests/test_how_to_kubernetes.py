@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,17 +238,17 @@ def test_the_target_is_the_internal_service(tmp_path: Path) -> None:
 
 def test_a_backup_has_what_the_journal_has(tmp_path: Path) -> None:
     """The page's own commands copy the journal of a gateway that runs; another gateway shows the same from it."""
-    (script,) = re.findall(
-        r"python -c '\n(.*?)^'", page("run-in-kubernetes"), re.DOTALL | re.MULTILINE
-    )
+    (command,) = re.findall(r"exec gateway-0 -- gateway (journal .*)", page("run-in-kubernetes"))
     payload = {"ref": "refs/heads/main", "repository": {"full_name": "octo/shop"}}
     folders = [tmp_path / name for name in ("data", "restored")]
     for folder in folders:
         folder.mkdir()
     with running(folders[0], "--journal", f"sqlite:///{folders[0]}/journal.sqlite") as gateway:
         assert gateway.github("deployment_status", payload, delivery="d-1").status == 202
-        code = script.replace("/data/", f"{folders[0]}/")
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        arguments = command.replace("/data/", f"{folders[0]}/").split()
+        journal = {"GATEWAY_JOURNAL": f"sqlite:///{folders[0]}/journal.sqlite"}
+        done = run_cli(*arguments, environment=journal)
+        assert done.returncode == 0, done.stderr
     shutil.move(folders[0] / "backup.sqlite", folders[1] / "journal.sqlite")
     with running(folders[1], "--journal", f"sqlite:///{folders[1]}/journal.sqlite") as gateway:
         again = gateway.github("deployment_status", payload, delivery="d-1")

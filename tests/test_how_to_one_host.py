@@ -103,7 +103,7 @@ def test_promtool_takes_the_scrape_config(tmp_path: Path) -> None:
 
 def test_the_backup_names_the_journal_of_the_unit() -> None:
     """And the how-to of Kubernetes tests the same commands."""
-    assert f"file:{settings()['GATEWAY_JOURNAL'].removeprefix('sqlite:///')}?" in PAGE.read_text()
+    assert f"--journal {settings()['GATEWAY_JOURNAL']}\n" in PAGE.read_text()
 
 
 # The proxies

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,8 +139,29 @@ def test_the_same_delivery_id_is_a_duplicate(shared_gateway: Gateway) -> None:
     assert second.status == 202
 
 
+def test_a_delivery_that_is_sent_a_hundred_times_counts_once(shared_gateway: Gateway) -> None:
+    """One row in the journal, one event, the same samples. Row 9 of the table in
+    docs/explanation/security.md."""
+    payload = samples.github_push("octo/hundred", samples.SHA, NOW)
+    accepted = 'gateway_deliveries_total{outcome="accepted",source="github"}'
+    duplicate = 'gateway_deliveries_total{outcome="duplicate",source="github"}'
+    before = shared_gateway.counter(accepted), shared_gateway.counter(duplicate)
+    for _ in range(100):
+        assert shared_gateway.github("push", payload, delivery="d-hundred").status == 202
+    after = shared_gateway.counter(accepted), shared_gateway.counter(duplicate)
+    assert after == (before[0] + 1, before[1] + 99)
+    path = shared_gateway.folder / "data" / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as journal:
+        for table, column in (("deliveries", "delivery_id"), ("events", "fields")):
+            found = journal.execute(f"SELECT count(*) FROM {table} WHERE {column} LIKE '%hundred%'")
+            assert found.fetchone() == (1,)
+    shown = [one for one in shared_gateway.samples() if "octo/hundred" in one]
+    assert len(shown) == 1
+
+
 def test_known_events_under_a_new_id_are_a_duplicate(shared_gateway: Gateway) -> None:
-    """GitHub does not sign its delivery id, so a replay can carry another one."""
+    """GitHub does not sign its delivery id, so a replay can carry another one. Row 10 of the table in
+    docs/explanation/security.md."""
     payload = samples.github_push("octo/replayed", samples.SHA, NOW)
     outcomes = [
         shared_gateway.github("push", payload, delivery=one).json()["outcome"]
@@ -254,7 +276,8 @@ def test_huge_numbers_in_fields_are_reasons(shared_gateway: Gateway) -> None:
 def test_what_is_not_signed_is_refused_without_a_hint(
     shared_gateway: Gateway, headers: dict[str, str]
 ) -> None:
-    """401, the same words whatever was wrong; nothing is kept, the refusal is counted."""
+    """401, the same words whatever was wrong; nothing is kept, the refusal is counted. Row 1 of the table
+    in docs/explanation/security.md."""
     series = 'gateway_refused_total{reason="unauthorized",source="github"}'
     before = shared_gateway.counter(series)
     answer = shared_gateway.post("/hooks/github", b"{}", {"X-GitHub-Event": "ping", **headers})
@@ -263,7 +286,7 @@ def test_what_is_not_signed_is_refused_without_a_hint(
 
 
 def test_an_unknown_source_looks_like_a_wrong_signature(shared_gateway: Gateway) -> None:
-    """Nothing tells which sources exist."""
+    """Nothing tells which sources exist. Row 48 of the table in docs/explanation/security.md."""
     unknown = shared_gateway.post("/hooks/nobody", b"{}", {"X-Hub-Signature-256": "sha256=0"})
     known = shared_gateway.post("/hooks/github", b"{}", {"X-Hub-Signature-256": "sha256=0"})
     assert unknown.status == known.status == 401
@@ -272,7 +295,8 @@ def test_an_unknown_source_looks_like_a_wrong_signature(shared_gateway: Gateway)
 
 
 def test_two_signature_headers_are_refused(shared_gateway: Gateway) -> None:
-    """Even where one of the two is right: whoever sends two hopes that one is overlooked."""
+    """Even where one of the two is right: whoever sends two hopes that one is overlooked. Row 7 of the
+    table in docs/explanation/security.md."""
     body = b"{}"
     right = f"X-Hub-Signature-256: {hub_signature(body, GITHUB_SECRET)}"
     wrong = "X-Hub-Signature-256: sha256=" + "0" * 64
@@ -282,7 +306,8 @@ def test_two_signature_headers_are_refused(shared_gateway: Gateway) -> None:
 
 
 def test_bytes_beyond_ascii_in_a_signature_are_refused(shared_gateway: Gateway) -> None:
-    """They are compared as bytes, so they are wrong rather than an error."""
+    """They are compared as bytes, so they are wrong rather than an error. Row 3 of the table in
+    docs/explanation/security.md."""
     for value in (b"sha256=\xff\xfe", b"\x80" * 71, "sha256=Ünicode".encode()):
         header = b"X-Hub-Signature-256: " + value
         assert _raw_status(shared_gateway, b"{}", header) == 401
@@ -478,7 +503,8 @@ def test_a_bug_free_log(shared_gateway: Gateway) -> None:
 
 
 def test_the_gateway_keeps_no_credentials(tmp_path: Path) -> None:
-    """Neither tokens nor signatures nor cookies reach the journal file."""
+    """Neither tokens nor signatures nor cookies reach the journal file. Row 46 of the table in
+    docs/explanation/security.md."""
     with running(tmp_path) as gateway:
         body = json.dumps(samples.gitlab_push("group/app", samples.SHA, NOW)).encode()
         headers = {

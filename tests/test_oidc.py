@@ -5,21 +5,34 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import oidc
 from gateway.authentication import Oidc
-from tests import issuers
-from tests.harness import Answer, Gateway, eventually, request, run_cli, running
+from tests import documentation, issuers
+from tests.harness import (
+    ROOT,
+    Answer,
+    Gateway,
+    eventually,
+    request,
+    require_program,
+    run_cli,
+    running,
+)
 from tests.issuers import AUDIENCE, SigningKey
 
 KEY = SigningKey("first")
@@ -373,9 +386,6 @@ def test_an_issuer_is_believed_by_its_certificate_and_its_name(
 
 def test_an_issuer_that_never_answers_holds_up_nobody_else(tmp_path: Path) -> None:
     """Its own deliveries get a 503 in time; those of others are taken meanwhile."""
-    import socket
-    import threading
-
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -491,3 +501,87 @@ def test_the_commands_know_it(tmp_path: Path) -> None:
     assert "only the issuer of `ci` can sign" in run("send", "ci", "body.json", *mapped)
     sent = run("send", "ci", "body.json", *token, *mapped, "--url", "http://127.0.0.1:9")
     assert "no gateway answers" in sent
+
+
+# The guide
+
+
+GUIDE = ROOT / "docs" / "how-to" / "send-from-ci-with-oidc.md"
+
+
+def _guide() -> tuple[list[str], str, str]:
+    """Its mappings, GitHub's first, and the shell of the two jobs."""
+    fences = list(documentation.fences(GUIDE.read_text()))
+    mappings = [fence.text for fence in fences if fence.text.startswith("source:")]
+    workflow, job = (
+        yaml.safe_load(fence.text)
+        for mark in ("workflow", "job")
+        for fence in fences
+        if mark in fence.marks
+    )
+    (step,) = workflow["jobs"]["deploy"]["steps"]
+    assert workflow["permissions"]["id-token"] == "write"
+    (line,) = job["tell the gateway"]["script"]
+    assert list(job["tell the gateway"]["id_tokens"]) == ["GATEWAY_TOKEN"]
+    return mappings, step["run"], line
+
+
+def _said(mapping: str) -> dict[str, str]:
+    """The claims that a mapping of the guide asks for."""
+    wanted = yaml.safe_load(mapping)["authenticate"]["claims"]
+    return {name: one if isinstance(one, str) else one[0] for name, one in wanted.items()}
+
+
+@pytest.mark.parametrize("system", ["GitHub", "GitLab"])
+def test_the_guide_s_jobs_are_taken(tmp_path: Path, issuer: issuers.Server, system: str) -> None:
+    """Their commands, with an issuer on this machine in place of the system's; and refused with a claim
+    of somebody else's, which fails the job."""
+    for program in ("bash", "curl", "jq"):
+        require_program(program)
+    mappings, github, gitlab = _guide()
+    mapping = mappings[0] if system == "GitHub" else mappings[1]
+    real = yaml.safe_load(mapping)["authenticate"]["issuer"]
+    (tmp_path / "ci.yaml").write_text(mapping.replace(real, issuer.url))
+    environment = {"SSL_CERT_FILE": str(issuer.authority), "no_proxy": "127.0.0.1"}
+    arguments = ("--mappings", str(tmp_path / "ci.yaml"))
+    with running(tmp_path, *arguments, environment=environment) as gateway:
+        url = f"http://127.0.0.1:{gateway.public}"
+
+        def run(**others: str) -> subprocess.CompletedProcess[str]:
+            claims = issuers.claims(issuer.url, **{**_said(mapping), **others})
+            token = KEY.sign(claims)
+            issuer.documents["/token"] = json.dumps({"value": token}).encode()
+            return subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", github if system == "GitHub" else gitlab],
+                cwd=tmp_path,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "GATEWAY": url,
+                    "CURL_CA_BUNDLE": str(issuer.authority),
+                    "no_proxy": "127.0.0.1",
+                    "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of the runner",
+                    "ACTIONS_ID_TOKEN_REQUEST_URL": f"{issuer.url}/token?api-version=2.0",
+                    "GITHUB_RUN_ID": "7001",
+                    "GITHUB_RUN_ATTEMPT": "1",
+                    "GITHUB_REPOSITORY": "octo/shop",
+                    "GITHUB_SHA": "0ddba11c0ffee",
+                    "GATEWAY_TOKEN": token,
+                    "CI_JOB_ID": "7001",
+                    "CI_PROJECT_PATH": "octo/shop",
+                    "CI_COMMIT_SHA": "0ddba11c0ffee",
+                },
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+
+        stranger = run(**{next(iter(_said(mapping))): "somebody else"})
+        assert stranger.returncode == 22, stranger.stderr
+        taken = run()
+        assert taken.returncode == 0, taken.stderr
+        assert '"outcome":"accepted"' in taken.stdout
+        assert '"app":"octo/shop"' in taken.stdout
+        assert '"duplicate"' in run().stdout
+    if system == "GitHub":
+        assert f"/token?api-version=2.0&audience={url}" in issuer.asked

@@ -279,7 +279,8 @@ def test_requests_while_one_is_served_see_what_was_written_before_them(
 
 
 def test_a_secret_is_rotated_without_a_restart(tmp_path: Path, mappings: Path) -> None:
-    """The new one is taken, the old one no longer; the mapping is the same."""
+    """The new one is taken, the old one no longer; the mapping is the same. Row 12 of the table in
+    docs/explanation/security.md."""
     secrets = Volume(tmp_path / "secrets")
     secrets.publish({"SHOP_SECRET": SECRET, "GITHUB_WEBHOOK_SECRET": "g" * 20})
     arguments = ("--mappings", str(mappings), "--secrets", str(secrets.folder), *OFTEN)

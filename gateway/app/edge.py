@@ -108,22 +108,22 @@ class Edge:
         try:
             answer = await self.pipeline.receive(source, delivery, os.urandom(16).hex())
         except Overloaded as error:
-            raise late.refusal("overloaded", "too many deliveries at once") from error
+            raise await late.refusal("overloaded", "too many deliveries at once") from error
         except JournalUnavailable as error:
             log.error(  # noqa: TRY400  # Trouble of the operator's, not a bug: no traceback.
                 "nothing was kept of a delivery from %s: %s", source.plan.source, error
             )
-            raise late.refusal("journal", _NO_COMMIT) from error
+            raise await late.refusal("journal", _NO_COMMIT) from error
         except asyncio.CancelledError:
             # The server cancels what is unfinished when the time to shut down in order is over.
-            raise late.refusal("stopping", "the gateway stops", close=True) from None
+            raise await late.refusal("stopping", "the gateway stops", close=True) from None
         finally:
             timer.cancel()
         self.pipeline.telemetry.tally.delivery(
             answer.source, answer.verdict, time.perf_counter() - started
         )
         self._log_answer(answer)
-        if late.task is not None:
+        if await late.has_answered():
             raise Disconnected
         return answer
 
@@ -154,15 +154,22 @@ class _Late:
     def __init__(self, source: str, refuse: Callable[[Refused], Awaitable[None]]) -> None:
         self._source = source
         self._refuse = refuse
-        self.task: asyncio.Future[None] | None = None
+        self._task: asyncio.Future[None] | None = None
 
     def __call__(self) -> None:
         log.error("a delivery from %s was answered 503: the journal takes too long", self._source)
         refused = http.unavailable("journal", _NO_COMMIT)
-        self.task = asyncio.ensure_future(self._refuse(refused))
+        self._task = asyncio.ensure_future(self._refuse(refused))
 
-    def refusal(self, reason: str, detail: str, *, close: bool = False) -> Exception:
+    async def has_answered(self) -> bool:
+        """Whether it was called; returns when its answer is out, which may have only just begun."""
+        if self._task is None:
+            return False
+        await self._task
+        return True
+
+    async def refusal(self, reason: str, detail: str, *, close: bool = False) -> Exception:
         """What to raise: a refusal, unless it was answered already."""
-        if self.task is not None:
+        if await self.has_answered():
             return Disconnected()
         return http.unavailable(reason, detail, close=close)

@@ -128,12 +128,14 @@ _TYPES = {
     "body": "bytea",
     "hash": "bytea",
 }
+_NUMBERS = {"seq", "compressed", "replay_of", "delivery"}
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
     """A statement that takes a list for each column."""
     marks = ", ".join(
-        f"%{'b' if _TYPES.get(column) == 'bytea' else 's'}::{_TYPES.get(column, 'text')}[]"
+        # Texts and bytes go as they are: a list of them as text is mostly backslashes to put in and out.
+        f"%{'s' if column in _NUMBERS else 'b'}::{_TYPES.get(column, 'text')}[]"
         for column in columns
     )
     return f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM unnest({marks})"  # noqa: S608  # Fixed words.
@@ -343,13 +345,13 @@ def rows(
 ) -> Iterator[tuple[Any, ...]]:
     """The rows of a statement with `?` for its values, fetched as they are asked for."""
     marked = statement.replace("%", "%%").replace("?", "%s")
-    with connection.cursor(f"rows_{next(_NUMBERS)}", binary=True) as cursor:
+    with connection.cursor(f"rows_{next(_COUNTER)}", binary=True) as cursor:
         cursor.itersize = PAGE
         cursor.execute(marked, values)
         yield from cursor
 
 
-_NUMBERS = itertools.count()
+_COUNTER = itertools.count()
 
 
 # The store

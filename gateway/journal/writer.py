@@ -11,6 +11,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -168,16 +169,20 @@ class Writer:
     # The writer thread
 
     def _write(self) -> None:
-        pause = TICK
+        due = time.monotonic() + TICK
         while True:
             try:
-                batch = self._batches.get(timeout=pause)
+                batch = self._batches.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
-                pause = TICK if not self._tend() else 0.0
+                # While nobody waits, all that is to be removed is; else a little every second.
+                due = time.monotonic() + (0.0 if self._tend() else TICK)
                 continue
             if batch is None:
                 return
             self._commit(batch)
+            if time.monotonic() > due:
+                self._tend()
+                due = time.monotonic() + TICK
 
     def _commit(self, batch: list[_Waiting]) -> None:
         try:
