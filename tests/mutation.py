@@ -76,6 +76,8 @@ _RAW = (
     b"[" * 50_000, b'{"a":1,"a":2,"a":{"a":[]}}', b'"' + b"a" * 70_000 + b'"', b"/* */ 1", b"1,", b"",
 )  # fmt: skip
 """JSON, or not, that no value can be written as."""
+_LARGE = 1_000_000
+"""Bytes."""
 _HOLE = "a hole for raw JSON"
 
 
@@ -183,7 +185,11 @@ def _nested(chance: random.Random, value: Any) -> Any:
 
 
 def _many(chance: random.Random, value: Any) -> Any:
-    return at_random(chance, value, lambda was: [was] * chance.choice((2, 30, 500)))
+    def many(was: Any) -> Any:
+        most = _LARGE // len(msgspec.json.encode(was))
+        return [was] * min(most, chance.choice((2, 30, 500)))
+
+    return at_random(chance, value, many)
 
 
 def _renamed(chance: random.Random, value: Any) -> Any:

@@ -401,7 +401,8 @@ def deployments(gateway: Gateway) -> dict[str, tuple[float, int]]:
 def test_any_user_of_group_0_serves_from_a_read_only_root(
     tmp_path: Path, image: Image, data: Mount, secrets: Mount
 ) -> None:
-    """A delivery becomes a series, which is there again, the same, after kill -9."""
+    """A delivery becomes a series, which is there again, the same, after kill -9.
+    Row 55 of the table in docs/explanation/security.md."""
     with started(Container(tmp_path, image, mounts=[data, secrets])) as gateway:
         assert gateway.github("deployment_status", deployment()).status == 202
         before = eventually(lambda: deployments(gateway))
@@ -542,7 +543,7 @@ def _probes(gateway: Gateway, spec: Any) -> dict[str, int]:
 
 
 def test_only_the_volume_can_be_written(image: Image, data: Mount) -> None:
-    """The root is read-only here, even where anyone may write; the volume is not."""
+    """The root is read-only here, even where anyone may write; the volume is not. Row 55."""
     program = (
         "import pathlib\n"
         "for folder in ('/tmp', '/data'):\n"
@@ -627,7 +628,7 @@ def test_it_holds_what_runs_and_nothing_else(image: Image) -> None:
 
 
 def test_nothing_in_it_is_writable_for_the_group(image: Image) -> None:
-    """A user of group 0 can change no file of the program, read-only root or not."""
+    """A user of group 0 can change no file of the program, read-only root or not. Row 55."""
     loose = [
         path
         for path in (image.root / "opt").rglob("*")
@@ -653,7 +654,7 @@ def _pins(lock: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_version_has_hashes(lock: str) -> None:
-    """Each line pins one version and at least one hash, and tells of no index or folder."""
+    """Each line pins one version and at least one hash, and tells of no index or folder. Row 54."""
     text = (ROOT / lock).read_text()
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
     assert len(entries) == len(_pins(lock)) > 0

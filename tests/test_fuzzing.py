@@ -165,7 +165,8 @@ def test_whatever_is_sent_is_answered_and_leaves_the_scrape_readable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Through authentication, mapping, journal and series of every bundled source: no answer of 5xx, no
-    hang, memory as before, and after every share of it a scrape that promtool takes (rows 24 to 29)."""
+    hang, memory as before, and after every share of it a scrape that promtool takes.
+    Rows 24, 29 and 37 of the table in docs/explanation/security.md."""
     require_program("promtool")
     lines = asyncio.run(_fuzz(tmp_path))
     with capsys.disabled():
@@ -214,7 +215,7 @@ def test_whatever_a_mapping_says_is_compiled_or_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The compiler takes the text of a mapping, or says what is wrong with it, at a place in it; it never
-    fails, and never takes long (rows 36 to 43)."""
+    fails, and never takes long. Row 36."""
     chance = random.Random(SEED)
     files = library.bundled_files()
     models = [file for file in files if "mappings" not in Path(file.name).parts]

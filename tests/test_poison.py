@@ -140,7 +140,8 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poisoned]:
 
 
 def test_no_value_is_taken_that_a_scrape_cannot_show(poisoned: Poisoned) -> None:
-    """promtool and the parsers of Prometheus's own client read what came of it, in both formats."""
+    """promtool and the parsers of Prometheus's own client read what came of it, in both formats.
+    Rows 29, 30 and 31 of the table in docs/explanation/security.md."""
     promtool = require_program("promtool")
     text = poisoned.gateway.get("/metrics").body
     done = subprocess.run(
@@ -168,7 +169,7 @@ def _samples(families: Iterable[Metric]) -> list[dict[str, str]]:
 
 
 def test_a_real_prometheus_takes_it_all(poisoned: Poisoned, tmp_path: Path) -> None:
-    """Its target is up, and every value is there as it was sent (row 29)."""
+    """Its target is up, and every value is there as it was sent. Row 29."""
     with scraping(tmp_path, poisoned.gateway.internal) as prometheus:
         prometheus.let_scrape()
         assert prometheus.query("min_over_time(up[1h])") == {"": 1}
@@ -184,7 +185,7 @@ def test_apps_without_end_are_shown_up_to_a_limit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A sender that makes up an app for each commit and deployment gets no more series than the limit, the
-    most recent ones; a scrape stays as large as it was (row 32)."""
+    most recent ones; a scrape stays as large as it was. Row 32."""
     lines = asyncio.run(_endless_apps(tmp_path))
     with capsys.disabled():
         print("", *lines, sep="\n  ")

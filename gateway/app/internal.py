@@ -152,7 +152,9 @@ def internal_app(
             problem = http.problem(HTTPStatus.NOT_FOUND, f"there is no source `{source}`")
             return Response(problem, media_type=http.PROBLEM.decode(), status_code=404)
         kind = "text/plain" if as_text else http.JSON.decode()
-        return Response(f"{explained}\n".encode(), media_type=kind)
+        # It repeats what was sent, which no browser is to take for a page.
+        headers = {"x-content-type-options": "nosniff"}
+        return Response(f"{explained}\n".encode(), media_type=kind, headers=headers)
 
     return Litestar(
         [
