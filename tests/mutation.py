@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -236,8 +237,13 @@ def header(chance: random.Random, value: str) -> bytes:
 
 
 def document(chance: random.Random, source: str) -> str:
-    """The text of a YAML file with characters, lines or blocks of it changed."""
+    """The text of a YAML file with characters, lines or blocks of it changed; or its expressions alone, so
+    that it mostly stays YAML."""
     lines = source.splitlines(keepends=True)
+    if chance.random() < 0.6:
+        for place in chance.sample(range(len(lines)), min(len(lines), chance.choice((1, 1, 2, 5)))):
+            lines[place] = _expression(chance, lines[place])
+        return "".join(lines)
     for _ in range(chance.choice((1, 1, 2, 4))):
         place = chance.randrange(len(lines) + 1)
         end = min(len(lines), place + chance.choice((1, 1, 3, 10)))
@@ -271,3 +277,21 @@ def _line(chance: random.Random, line: str) -> str:
     if chance.random() < 0.3:
         return line[:place] + line[place + chance.randrange(1, 12) :]
     return line[:place] + chance.choice(_PIECES) + line[place:]
+
+
+_TOKENS = (
+    "body", "each", "params", "headers", "event", "received_at", "nothing", "length", "join", "capture", "split",
+    "(@)", "(@, @)", "(&a, @)", "()", "[0]", "[*]", "[]", "[::0]", "[::-1]", "[?@]", "[?a == b]", ".*", ".a", ".",
+    "@", "!", "&&", "||", "|", "==", "<", ",", "'a'", "''", "`1`", "`[]`", "null", "(", ")", "[", "]", "(?<x>a+)",
+)  # fmt: skip
+
+
+def _expression(chance: random.Random, line: str) -> str:
+    """A line whose words, behind its key, are other ones, or fewer, or more."""
+    key, colon, value = line.rpartition(": ")
+    words = re.split(r"(\w+|\s+)", value)
+    for _ in range(chance.choice((1, 1, 2))):
+        place = chance.randrange(len(words))
+        if not words[place].isspace():
+            words[place] = chance.choice(("", words[place] * 2, *chance.sample(_TOKENS, 6)))
+    return key + colon + "".join(words)
