@@ -17,7 +17,7 @@ from gateway.correlation.fold import Correlation, Shown
 from gateway.event import COMMIT, FAILED_DEPLOYMENT, Event
 from gateway.fieldtype import FieldType
 from gateway.model import Metric, Model
-from gateway.series import Labels, label_pairs, written
+from gateway.series import Labels, heading, label_pairs, written
 
 APART = 2
 """Milliseconds between two samples of a series at least. Times are decimal seconds in this format, of
@@ -161,7 +161,7 @@ class Backfill:
                     continue
                 if not is_begun:
                     is_begun = True
-                    yield f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} gauge\n"
+                    yield heading(metric.name, metric.help, openmetrics=True)
                 seconds, rest = divmod(at, 1000)
                 yield f"{metric.name}{{{name}}} {written(value)} {seconds}.{rest:03}\n"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from isal import isal_zlib
 
-from gateway.series import Chunk, Family, Rendered
+from gateway.series import Chunk, Family, Rendered, heading
 
 # The framework adds the charset to text by itself.
 TEXT = "text/plain; version=0.0.4"
@@ -53,7 +53,7 @@ def _pieces(
 ) -> Iterator[Rendered]:
     plain = [own]
     for family in families:
-        plain.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} gauge\n".encode())
+        plain.append(heading(family.name, family.help, openmetrics=openmetrics).encode())
         if family.chunks:
             yield _piece(b"".join(plain), compressed=compressed)
             plain.clear()

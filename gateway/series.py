@@ -344,6 +344,12 @@ def label_pairs(labels: Mapping[str, str]) -> Iterator[str]:
     return (f'{label}="{_escaped(value)}"' for label, value in labels.items())
 
 
+def heading(name: str, text: str, *, openmetrics: bool) -> str:
+    """The lines before the samples of a metric. The formats write a quote in its help in two ways."""
+    text = _escaped(text) if openmetrics else text.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"# HELP {name} {text}\n# TYPE {name} gauge\n"
+
+
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 

@@ -419,7 +419,7 @@ def test_any_user_of_group_0_serves_from_a_read_only_root(
     tmp_path: Path, image: Image, data: Mount, secrets: Mount
 ) -> None:
     """A delivery becomes a series, which is there again, the same, after kill -9; and the delivery, when
-    it comes again, is a duplicate."""
+    it comes again, is a duplicate. Row 55 of the table in docs/explanation/security.md."""
     with started(Container(tmp_path, image, mounts=[data, secrets])) as gateway:
         told = ("deployment_status", deployment(), "a delivery")
         assert gateway.github(*told).json()["outcome"] == "accepted"
@@ -635,7 +635,7 @@ def _probes(gateway: Gateway, spec: Any) -> dict[str, int]:
 
 
 def test_only_the_volume_can_be_written(image: Image, data: Mount) -> None:
-    """The root is read-only here, even where anyone may write; the volume is not."""
+    """The root is read-only here, even where anyone may write; the volume is not. Row 55."""
     program = (
         "import pathlib\n"
         "for folder in ('/tmp', '/data'):\n"
@@ -765,7 +765,7 @@ def test_its_sbom_lists_what_is_installed(image: Image) -> None:
 
 
 def test_nothing_in_it_is_writable_for_the_group(image: Image) -> None:
-    """A user of group 0 can change no file of the program, read-only root or not."""
+    """A user of group 0 can change no file of the program, read-only root or not. Row 55."""
     loose = [
         path
         for path in (image.root / "opt").rglob("*")

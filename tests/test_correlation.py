@@ -169,6 +169,7 @@ def test_apps_do_not_mix() -> None:
 
 
 def test_coverage_counts_what_joined() -> None:
+    """Row 35 of the table in docs/explanation/security.md."""
     events = [
         deployment(1, commit=SHAS[0]),
         deployment(2, commit=SHAS[1]),
@@ -201,13 +202,14 @@ def test_the_same_deployment_told_twice_counts_once() -> None:
 def test_an_event_of_an_impossible_time_is_counted_and_not_shown(
     event: Event, reason: Suspicion
 ) -> None:
+    """Row 34."""
     correlation, shown = fold([event])
     assert shown == []
     assert correlation.suspect == {one: int(one is reason) for one in Suspicion}
 
 
 def test_a_deployment_before_its_commit_has_no_lead_time() -> None:
-    """It counts as a deployment; a telling of the commit with an earlier time mends it."""
+    """It counts as a deployment; a telling of the commit with an earlier time mends it. Row 35."""
     events = [commit(SHAS[0], 600), deployment(500, commit=SHAS[0])]
     for order in (events, events[::-1]):
         correlation, shown = fold(order)
@@ -220,6 +222,7 @@ def test_a_deployment_before_its_commit_has_no_lead_time() -> None:
 
 
 def test_a_failure_resolved_before_its_creation_has_no_duration() -> None:
+    """Row 35."""
     for order in ((0, 1), (1, 0)):
         events = [failure("created", 200), failure("resolved", 100)]
         correlation, shown = fold(events[index] for index in order)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mapping import document
-from gateway.mapping.document import Node, Scalar, Sequence, _Reader
+from gateway.mapping.document import Node, Scalar, Sequence, Table, _Reader
 from tests.expressions import thorough
 from tests.harness import ROOT
 
@@ -66,7 +66,36 @@ def test_both_readers_agree_on_every_file(path: Path) -> None:
 @thorough
 @given(st.lists(PIECES, max_size=14).map("".join))
 def test_both_readers_agree_on_anything(text: str) -> None:
+    """Row 42."""
     _agree(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("on", "on"),
+        ("yes", "yes"),
+        ("NO", "NO"),
+        ("1.10", 1.1),
+        ("012", 12),
+        ("0o14", 12),
+        ("12:30", "12:30"),
+        ("1_000", "1_000"),
+        ("2024-13-45", "2024-13-45"),
+        ("2024-12-24", "2024-12-24"),
+        ("true", True),
+        ("~", None),
+    ],
+)
+def test_words_are_what_they_look_like(text: str, value: object) -> None:
+    """As YAML 1.2 has it, whose core knows true, false, null and numbers. Row 43 of the table in
+    docs/explanation/security.md."""
+    node, findings = document.parse("file.yaml", f"key: {text}\n")
+    assert findings == []
+    assert isinstance(node, Table)
+    found = node.get("key")
+    assert isinstance(found, Scalar)
+    assert (found.value, type(found.value)) == (value, type(value))
 
 
 def test_a_fault_is_told_in_the_same_words_whichever_reader_found_it() -> None:

@@ -228,6 +228,7 @@ def test_a_body_that_is_not_json_is_told_with_its_place() -> None:
 
 
 def test_an_expression_that_fails_is_a_reason() -> None:
+    """Row 37 of the table in docs/explanation/security.md."""
     text = MAPPING.replace("!body.dry_run", "starts_with(body.ref, 'v')")
     files = [*library.bundled_files(), SourceFile("shop.yaml", text, 1)]
     mapping = compile_files(files).mappings["shop"]

@@ -75,13 +75,14 @@ def test_times_are_kept_to_the_microsecond(raw: Any, seconds: float) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_time_is_refused(raw: Any) -> None:
-    """Sentinels, other eras, other digits, dates without a time."""
+    """Sentinels, other eras, other digits, dates without a time.
+    Row 34 of the table in docs/explanation/security.md."""
     with pytest.raises(FieldError, match=r"expected|no offset"):
         read(FieldType.TIMESTAMP, raw)
 
 
 def test_a_time_without_an_offset_needs_a_declared_one() -> None:
-    """Ambiguity is an error with the value shown, never a guess."""
+    """Ambiguity is an error with the value shown, never a guess. Row 34."""
     with pytest.raises(
         FieldError, match=r'`"2026-01-31 09:30:00"` has no offset from UTC; declare'
     ):
@@ -104,7 +105,7 @@ def test_any_moment_in_any_zone_is_itself(moment: datetime, minutes: int) -> Non
 
 @given(st.integers(int(EARLIEST), int(LATEST) - 1), st.sampled_from([1, 10**3, 10**6, 10**9]))
 def test_the_unit_of_an_epoch_is_certain(seconds: int, unit: int) -> None:
-    """Seconds, milliseconds, microseconds and nanoseconds of this century never overlap."""
+    """Seconds, milliseconds, microseconds and nanoseconds of this century never overlap. Row 34."""
     assert read(FieldType.TIMESTAMP, seconds * unit) == seconds
 
 
@@ -139,7 +140,7 @@ def test_an_image_digest_is_sha256_and_64_digits() -> None:
 
 
 def test_text_has_a_length_and_no_control_characters() -> None:
-    """Whole numbers are how many systems spell their ids."""
+    """Whole numbers are how many systems spell their ids. Rows 30 and 33."""
     assert read(FieldType.TEXT, " a b ") == "a b"
     assert read(FieldType.TEXT, 42) == "42"
     assert read(FieldType.TEXT, "x" * 50, max_length=50)
@@ -175,7 +176,7 @@ def test_a_url_is_http() -> None:
 
 
 def test_a_number_fits_a_float() -> None:
-    """Or it is refused."""
+    """Or it is refused. Row 25."""
     assert read(FieldType.NUMBER, "2.50") == 2.5
     assert read(FieldType.NUMBER, 3.0) == 3
     for raw in (True, "x", float("nan"), 10**30, "1_000", None):

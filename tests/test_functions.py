@@ -106,7 +106,8 @@ TEXTS = st.text() | st.sampled_from(
 @settings(max_examples=1_000)
 @given(st.sampled_from(sorted(OURS)), st.data())
 def test_our_own_take_anything(name: str, data: st.DataObject) -> None:
-    """They give a JSON value, the same each time, or fail as JMESPath's own do."""
+    """They give a JSON value, the same each time, or fail as JMESPath's own do.
+    Row 37 of the table in docs/explanation/security.md."""
     arity = functions.ARITIES[name]
     count = data.draw(st.integers(arity.least, arity.most or arity.least))
     arguments = [data.draw(TEXTS | JSON) for _ in range(count)]
@@ -192,13 +193,14 @@ def test_a_capture_names_each_part_once(pattern: str, part: str | None) -> None:
     "pattern", ["(a+)+$", "^(a|a)*$", "(a|b|ab)*c", "^(([a-z])+.)+[A-Z]([a-z])+$"]
 )
 def test_no_text_is_searched_for_long(pattern: str) -> None:
-    """Python's own engine would be busy with these for years."""
+    """Python's own engine would be busy with these for years. Row 39."""
     text = "a" * (patterns.MAX_SUBJECT - 1) + "!"
     assert not patterns.matches(text, pattern)
     assert patterns.capture(text, f"(?<x>{pattern})") is None
 
 
 def test_a_text_that_is_searched_is_bounded() -> None:
+    """Row 39."""
     assert patterns.matches("a" * patterns.MAX_SUBJECT, "a$")
     for call in (patterns.matches, patterns.capture):
         with pytest.raises(JMESPathError, match=f"more than {patterns.MAX_SUBJECT} characters"):
@@ -420,6 +422,7 @@ REFERENCE = NotLiteral.REFERENCE
 def test_a_call_with_constants_that_never_fit(
     name: str, arguments: list[Any], index: int, message: str
 ) -> None:
+    """Row 36."""
     found = functions.misuse(name, arguments)
     assert found is not None
     assert (found.argument, found.message) == (index, message)

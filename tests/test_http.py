@@ -228,7 +228,7 @@ def test_a_source_may_be_open_when_it_says_so(strict: Gateway) -> None:
 def test_an_authentic_body_that_is_not_json_is_a_400_with_its_place(
     shared_gateway: Gateway, body: bytes, place: tuple[int, int]
 ) -> None:
-    """Line and column of the fault; kept as a dead letter; the next delivery works."""
+    """Line and column of the fault; kept as a dead letter; the next delivery works. Rows 23 and 24."""
     series = 'gateway_deliveries_total{outcome="dead_lettered",source="github"}'
     before = shared_gateway.counter(series)
     document = _problem(shared_gateway.github("push", body), 400)
@@ -252,7 +252,7 @@ def test_a_body_that_is_no_object_is_no_error(shared_gateway: Gateway, body: byt
 
 
 def test_huge_numbers_in_fields_are_reasons(shared_gateway: Gateway) -> None:
-    """An integer of 4,000 digits is JSON, and no time."""
+    """An integer of 4,000 digits is JSON, and no time. Row 25."""
     payload = samples.github_deployment("octo/huge", samples.SHA, NOW)
     body = json.dumps(payload).replace(json.dumps(samples.iso(NOW)), "9" * 4_000, 1)
     answer = shared_gateway.github("deployment_status", body.encode())
@@ -277,7 +277,7 @@ def test_what_is_not_signed_is_refused_without_a_hint(
     shared_gateway: Gateway, headers: dict[str, str]
 ) -> None:
     """401, the same words whatever was wrong; nothing is kept, the refusal is counted. Row 1 of the table
-    in docs/explanation/security.md."""
+    in docs/explanation/security.md. Row 53."""
     series = 'gateway_refused_total{reason="unauthorized",source="github"}'
     before = shared_gateway.counter(series)
     answer = shared_gateway.post("/hooks/github", b"{}", {"X-GitHub-Event": "ping", **headers})
@@ -355,7 +355,7 @@ def test_json_by_any_name_is_taken(shared_gateway: Gateway, kind: str) -> None:
 
 
 def test_compressed_bodies_are_refused_unread(shared_gateway: Gateway) -> None:
-    """415: no vendor compresses, and a bomb is small on the wire."""
+    """415: no vendor compresses, and a bomb is small on the wire. Row 22."""
     body = gzip.compress(b"0" * 10_000_000)
     headers = {
         "Content-Encoding": "gzip",
@@ -391,7 +391,7 @@ def test_health_tells_nothing_else(shared_gateway: Gateway) -> None:
 
 
 def test_a_body_over_the_limit_is_refused_by_its_length(strict: Gateway) -> None:
-    """413 before any of it is read; just below, it is taken."""
+    """413 before any of it is read; just below, it is taken. Row 13."""
     answer = _post_raw(strict, b"Content-Length: 104858\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
     fitting = b'"' + b"x" * 104_000 + b'"'
@@ -399,7 +399,7 @@ def test_a_body_over_the_limit_is_refused_by_its_length(strict: Gateway) -> None
 
 
 def test_a_chunked_body_over_the_limit_is_cut_off(strict: Gateway) -> None:
-    """413 and the connection closed, without reading on for as long as the sender likes."""
+    """413 and the connection closed, without reading on for as long as the sender likes. Row 14."""
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     with socket.create_connection(("127.0.0.1", strict.public), timeout=20) as sender:
         sender.sendall(_head(b"Transfer-Encoding: chunked\r\n\r\n"))
@@ -420,7 +420,7 @@ def test_a_chunked_body_over_the_limit_is_cut_off(strict: Gateway) -> None:
 
 
 def test_a_sender_that_is_too_slow_is_told_so(strict: Gateway) -> None:
-    """408, and the connection is closed."""
+    """408, and the connection is closed. Row 16."""
     answer = _post_raw(strict, b"Content-Length: 100\r\n\r\n{", wait=True)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert strict.counter('gateway_refused_total{reason="too_slow",source="github"}') >= 1
@@ -436,7 +436,8 @@ def test_a_sender_that_goes_away_harms_nobody(strict: Gateway) -> None:
 
 
 def test_bodies_beyond_the_budget_of_all_are_turned_away(strict: Gateway) -> None:
-    """503 with Retry-After while others upload; when they are done, or gone, deliveries are taken."""
+    """503 with Retry-After while others upload; when they are done, or gone, deliveries are taken.
+    Row 15."""
     upload = _head(b"Content-Length: 104000\r\n\r\n" + b"x" * 103_000)
     with contextlib.ExitStack() as uploads:
         for _ in range(10):

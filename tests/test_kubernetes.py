@@ -105,7 +105,8 @@ def test_everything_is_in_one_namespace(objects: Objects) -> None:
 
 @pytest.mark.parametrize("rule", RESTRICTED)
 def test_pods_are_restricted(objects: Objects, rule: str) -> None:
-    """As the Pod Security standard asks, and somewhat more; no user is named, so that OpenShift gives one."""
+    """As the Pod Security standard asks, and somewhat more; no user is named, so that OpenShift gives one.
+    Row 55 of the table in docs/explanation/security.md."""
     for kind, template in objects.templates().items():
         assert RESTRICTED[rule](template["spec"]), kind
 
@@ -232,7 +233,7 @@ def test_the_services_are_apart(objects: Objects) -> None:
 
 
 def test_network_policies_close_what_they_do_not_open(objects: Objects) -> None:
-    """Every pod is closed in both directions; each port is open to one place."""
+    """Every pod is closed in both directions; each port is open to one place. Row 55."""
     policies = [one["spec"] for one in objects.of("NetworkPolicy")]
     templates = objects.templates()
     for template in templates.values():

@@ -155,7 +155,7 @@ def test_the_source_archive_has_what_the_wheel_is_made_of(dist: Path) -> None:
 def test_the_repository_and_the_source_archive_give_the_same_wheel(
     wheel: Path, tmp_path: Path
 ) -> None:
-    """Byte for byte; the release's is made of the archive."""
+    """Byte for byte; the release's is made of the archive. Row 54."""
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
         env={**CLEAN, "SOURCE_DATE_EPOCH": "1790000000"},
@@ -167,6 +167,7 @@ def test_the_repository_and_the_source_archive_give_the_same_wheel(
 
 
 def test_the_checksums_are_those_of_the_files(dist: Path) -> None:
+    """Row 54."""
     lines = (dist / "SHA256SUMS").read_text().splitlines()
     summed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     assert summed == {
@@ -178,7 +179,8 @@ def test_the_checksums_are_those_of_the_files(dist: Path) -> None:
 
 
 def test_the_sbom_names_what_is_locked(dist: Path) -> None:
-    """Every package with its version, for all platforms, and the gateway itself as what it is about."""
+    """Every package with its version, for all platforms, and the gateway itself as what it is about.
+    Row 54."""
     found = json.loads((dist / f"{NAME}.cdx.json").read_text())
     lock = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     locked = re.findall(r"^([\w.-]+)==([^\s;]+)", lock, re.MULTILINE)
@@ -293,3 +295,9 @@ def test_a_release_tells_its_entry_of_the_changelog(tmp_path: Path) -> None:
         done = {**CLEAN, "GITHUB_REF_NAME": tag}
         subprocess.run(["bash", "-euc", line], cwd=tmp_path, env=done, timeout=30, check=True)
         assert (tmp_path / "notes.md").read_text().strip() == told
+
+
+def test_few_packages_are_needed() -> None:
+    """Twelve at most to serve. Row 54 of the table in docs/explanation/security.md."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert len(project["dependencies"]) <= 12

@@ -298,8 +298,9 @@ def test_other_media_types_are_no_object(shared_gateway: Gateway) -> None:
 
 
 def test_broken_bytes_are_a_400(shared_gateway: Gateway) -> None:
-    """Invalid UTF-8, and nesting that no parser takes."""
-    for raw in (b'{"a": "\xff"}', b"[" * 90_000):
+    """Invalid UTF-8, half a surrogate pair before another fault, and nesting that no parser takes.
+    Rows 23, 24 and 26 of the table in docs/explanation/security.md."""
+    for raw in (b'{"a": "\xff"}', b'{"a": "\xed\xa0\x80" b', b"\xed\xa0\x80", b"[" * 90_000):
         answer = shared_gateway.post(ROUTE, raw, AGENT)
         expected = {"detail": "There was an error parsing the body"}
         assert (answer.status, answer.json()) == (400, expected)

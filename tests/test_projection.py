@@ -94,10 +94,12 @@ def _fault(decode: Any, raw: bytes) -> str | None:
     ],
 )
 def test_only_what_is_read_is_built(text: str, document: Any, projected: Any) -> None:
+    """Row 28 of the table in docs/explanation/security.md."""
     assert decoder(_read_by(text))(msgspec.json.encode(document)) == projected
 
 
 def test_a_number_beyond_a_double_is_a_fault_only_where_it_is_read() -> None:
+    """Row 25."""
     raw = b'{"a": 1e999, "b": 1}'
     assert decoder(_read_by("b"))(raw) == {"b": 1}
     with pytest.raises(msgspec.ValidationError):

@@ -38,6 +38,22 @@ def test_a_row_is_shown_by_tests_that_name_it(row: int) -> None:
 
 
 def test_each_row_stands_once() -> None:
-    numbers = re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)
-    assert len(numbers) == len(set(numbers))
-    assert len(numbers) >= 18
+    """All that there are, each with what is done about it."""
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \|", PAGE, re.MULTILINE)
+    assert sorted(int(number) for number, *_ in rows) == list(range(1, 56))
+    assert all(threat.strip() and done.strip() for _, threat, done in rows)
+
+
+def test_a_test_names_rows_that_name_it() -> None:
+    """A number in a docstring leads to a row that leads back to the file."""
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        file = f"tests/{path.name}"
+        for name, docstring in _docstrings(file).items():
+            for claim in re.findall(r"\bRows? ([\d,\s and]+)", docstring):
+                for row in map(int, re.findall(r"\d+", claim)):
+                    assert (file, name) in ROWS[row], f"{file}::{name} is not in row {row}"
+
+
+def test_the_policy_leads_to_the_page() -> None:
+    policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert "(docs/explanation/security.md)" in policy

@@ -197,7 +197,8 @@ def test_a_late_event_is_shown_at_its_receipt() -> None:
 
 
 def test_the_most_recent_series_are_shown_where_the_window_is_full() -> None:
-    """Of one app, and of all together; what is pushed out is counted."""
+    """Of one app, and of all together; what is pushed out is counted.
+    Row 32 of the table in docs/explanation/security.md."""
     events = [
         (failure("created", number, str(number), f"app-{number % 2}"), NOW + number)
         for number in range(10)
@@ -243,7 +244,7 @@ def test_a_sample_can_stand_at_its_events_own_time() -> None:
 
 
 def test_labels_are_escaped() -> None:
-    """Backslashes and quotes; promtool reads them back."""
+    """Backslashes and quotes; promtool reads them back. Row 30."""
     event = Event("failure", {**failure("created", 1).fields, "issue_number": 'a\\b"c'})
     (name,) = shown(fold([(event, NOW)]), NOW)
     assert name.endswith('issue_number="a\\\\b\\"c"}')

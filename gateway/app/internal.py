@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 from litestar import Litestar, Request, Response, get, post
+from litestar.params import FromPath
 from litestar.response import Stream
 from msgspec import Struct
 
@@ -133,7 +134,9 @@ def internal_app(
         return Stream(lines, media_type=_JSON_LINES)
 
     @post("/try/{source:str}", status_code=HTTPStatus.OK, request_max_body_size=max_body)
-    async def try_request(source: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+    async def try_request(
+        source: FromPath[str], request: Request[Any, Any, Any]
+    ) -> Response[bytes]:
         """A dry run that explains: text where `Accept` asks for it, JSON else. Stores nothing."""
         delivery = Delivery(
             source=source,
@@ -149,7 +152,9 @@ def internal_app(
             problem = http.problem(HTTPStatus.NOT_FOUND, f"there is no source `{source}`")
             return Response(problem, media_type=http.PROBLEM.decode(), status_code=404)
         kind = "text/plain" if as_text else http.JSON.decode()
-        return Response(f"{explained}\n".encode(), media_type=kind)
+        # It repeats what was sent, which no browser is to take for a page.
+        headers = {"x-content-type-options": "nosniff"}
+        return Response(f"{explained}\n".encode(), media_type=kind, headers=headers)
 
     return Litestar(
         [

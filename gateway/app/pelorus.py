@@ -27,6 +27,7 @@ _EVENT = b"x-pelorus-event"
 _SIGNATURE = b"x-hub-signature-256"
 _EVENTS = (b"committime", b"deploytime", b"failure", b"ping")
 _SIGNATURE_FORM = re.compile(rb"sha256=[0-9a-fA-F]{64}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Answered(Exception):
@@ -138,9 +139,10 @@ def _body_problem(headers: http.RawHeaders, raw: bytes) -> dict[str, Any] | None
         try:
             # The standard library's parser, because its messages are part of the answer.
             value = json.loads(raw)
-        except json.JSONDecodeError as error:
-            return _not_json(error)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            # The standard library lets half a surrogate pair through, which no answer can repeat.
+            if isinstance(error, json.JSONDecodeError) and not _SURROGATE.search(error.doc):
+                return _not_json(error)
             detail = "There was an error parsing the body"
             raise _Answered(HTTPStatus.BAD_REQUEST, detail, "not_json") from None
     if value is None:

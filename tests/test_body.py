@@ -1,0 +1,65 @@
+"""What of a body is JSON, and what it costs to read."""
+
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from gateway import body
+from gateway.delivery import Delivery
+from tests.test_bundled_mappings import RECEIVED_AT, plans
+
+JSON = "application/json"
+
+
+@pytest.mark.parametrize("depth", [10_000, 100_000, 1_000_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_what_is_nested_too_deeply_is_no_json(
+    depth: int, opening: bytes, closing: bytes, *, is_closed: bool
+) -> None:
+    """Also below a key that no mapping reads. Row 23 of the table in docs/explanation/security.md."""
+    nested = opening * depth + (b"1" + closing * depth) * is_closed
+    for text in (nested, b'{"ref": "a", "unread": ' + nested + b"}" * is_closed):
+        with pytest.raises(body.NotJSON):
+            body.read(text, JSON)
+        with pytest.raises(body.NotJSON):
+            body.read(text, JSON, plans()["github"].decode)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        rb'"\ud800"', rb'"\udc00\ud800"', b'"\xed\xa0\x80"', b'"\xff"', b'"\xc0\xaf"', b"NaN", b"-Infinity", b"1e400",
+        b"9" * 4_400, b"01", b"+1", b"0x1", b"'a'", b"[1,]", b'{"a":1,}', b"// a\n1", b"\xef\xbb\xbf1", b'"a\nb"',
+        '"a"'.encode("utf-16"),
+    ],
+)  # fmt: skip
+def test_what_other_readers_take_is_no_json(text: bytes) -> None:
+    """Half a surrogate pair, numbers that are none, and what people like to write. Rows 25 and 26."""
+    with pytest.raises(body.NotJSON):
+        body.read(text, JSON)
+
+
+def test_of_a_key_that_comes_twice_the_last_counts() -> None:
+    """Row 27."""
+    assert body.read(b'{"a": 1, "a": {"b": 1}, "a": 2}', JSON) == {"a": 2}
+
+
+def test_what_is_not_read_takes_no_memory() -> None:
+    """Eight megabytes of the smallest lists, where a mapping reads nothing of the kind. Row 28."""
+    filler = b"[" + b",".join([b"[]"] * 2_700_000) + b"]"
+    text = b'{"ref": "refs/heads/main", "filler": ' + filler + b"}"
+    delivery = Delivery(
+        source="github",
+        headers={"content-type": JSON, "x-github-event": "push"},
+        query={},
+        body=text,
+        received_at=RECEIVED_AT,
+    )
+    tracemalloc.start()
+    outcome: Any = plans()["github"].read(delivery).outcome
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert outcome is not None
+    assert peak < len(text) // 4
