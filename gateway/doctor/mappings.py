@@ -20,7 +20,8 @@ def compiled(chain: Chain) -> Iterator[Finding]:
     elif found.warnings:
         yield warning(f"mappings and models compile, with {found.warnings} warnings", _CHECK)
     else:
-        yield ok(f"mappings and models compile; {len(found.readied.own)} mappings are your own")
+        own = len(found.readied.own)
+        yield ok(f"mappings and models compile, {own or 'none'} of them your own")
 
 
 def cases(chain: Chain) -> Iterator[Finding]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
+from msgspec import Struct
 
 from gateway.doctor import asking
 from gateway.doctor.asking import Answer, NoAnswer
@@ -15,6 +16,58 @@ Series = tuple[Mapping[str, str], float]
 """Labels and value."""
 Name = tuple[str, str]
 """What Prometheus calls a target: its job and its instance."""
+
+
+T = TypeVar("T")
+
+
+class Target(Struct, frozen=True, rename="camel"):
+    """What is scraped. `scrape_interval` is a duration such as `1m30s`, empty where the server is too old
+    to tell it."""
+
+    labels: Mapping[str, str]
+    scrape_url: str
+    health: str
+    last_error: str = ""
+    scrape_interval: str = ""
+
+    @property
+    def name(self) -> Name:
+        return name(self.labels)
+
+
+class Rule(Struct, frozen=True, rename="camel"):
+    """A rule, recording or alerting, with its own expression."""
+
+    name: str
+    query: str
+    health: str
+    last_error: str = ""
+
+
+class _Targets(Struct, frozen=True, rename="camel"):
+    active_targets: list[Target]
+
+
+class _Group(Struct, frozen=True):
+    rules: list[Rule]
+
+
+class _Groups(Struct, frozen=True):
+    groups: list[_Group]
+
+
+class _Sample(Struct, frozen=True):
+    metric: dict[str, str]
+    value: tuple[float, str]
+
+
+class _Vector(Struct, frozen=True):
+    result: list[_Sample]
+
+
+class _Config(Struct, frozen=True):
+    yaml: str
 
 
 class CannotAsk(Unchecked):
@@ -51,24 +104,22 @@ class Prometheus:
             return str(error)
         return ""
 
-    def get(self, path: str, **parameters: str) -> Any:
-        """The data of an answer of the API. Raises CannotAsk."""
-        query = f"?{urlencode(parameters)}" if parameters else ""
-        return _data(self._asked(f"/api/v1/{path}{query}"))
-
     def vector(self, expression: str) -> list[Series]:
         """What an instant query gives. Raises CannotAsk."""
-        result = self.get("query", query=expression)["result"]
-        return [(one["metric"], float(one["value"][1])) for one in result]
+        samples = self._get("query", _Vector, query=expression).result
+        return [(one.metric, float(one.value[1])) for one in samples]
 
-    def targets(self) -> list[Any]:
+    def targets(self) -> list[Target]:
         """Those that are scraped. Raises CannotAsk."""
-        targets: list[Any] = self.get("targets", state="active")["activeTargets"]
-        return targets
+        return self._get("targets", _Targets, state="active").active_targets
 
-    def rules(self) -> list[Any]:
-        """All rules, recording and alerting. Raises CannotAsk."""
-        return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
+    def rules(self) -> list[Rule]:
+        """Raises CannotAsk."""
+        return [rule for group in self._get("rules", _Groups).groups for rule in group.rules]
+
+    def config(self) -> str:
+        """Its configuration as YAML, with everything that is left to defaults. Raises CannotAsk."""
+        return self._get("status/config", _Config).yaml
 
     def metrics(self) -> str:
         """Its own metrics. Raises CannotAsk."""
@@ -76,6 +127,14 @@ class Prometheus:
         if answer.status != 200:
             raise CannotAsk(f"Prometheus answers {answer.status} for its own /metrics")
         return answer.body.decode(errors="replace")
+
+    def _get(self, path: str, shape: type[T], **parameters: str) -> T:
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        data = _data(self._asked(f"/api/v1/{path}{query}"))
+        try:
+            return msgspec.convert(data, shape)
+        except msgspec.ValidationError as error:
+            raise CannotAsk(f"what answers for {path} is not as Prometheus would") from error
 
     def _asked(self, path: str) -> Answer:
         try:
@@ -98,4 +157,4 @@ def _data(answer: Answer) -> Any:
         raise CannotAsk(
             f"it answers {answer.status}: {document.get('error', 'no reason is given')}"
         )
-    return document["data"]
+    return document.get("data")

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from gateway.doctor.chain import Chain
 from gateway.doctor.finding import Finding, Unchecked, listing, ok, problem, warning
-from gateway.doctor.prometheus_api import Prometheus
+from gateway.doctor.prometheus_api import Prometheus, Rule
 
 KEYS = (
     "app:dora_deployments:per_day",
@@ -35,7 +34,7 @@ _PAGE = "docs/how-to/see-the-four-keys.md"
 
 def loaded(chain: Chain) -> Iterator[Finding]:
     """Recording rules for the four keys are loaded, ours or Pelorus's own, and so are the alerts."""
-    names = {rule["name"] for rule in chain.asked.rules()}
+    names = {rule.name for rule in chain.asked.rules()}
     lacking = [key for key in KEYS if not any(_window(key, name) for name in names)]
     if not lacking:
         yield ok("the recording rules of the four keys are loaded")
@@ -65,10 +64,10 @@ def loaded(chain: Chain) -> Iterator[Finding]:
 def healthy(chain: Chain) -> Iterator[Finding]:
     """The last evaluation of each of these rules succeeded."""
     mine = _mine(chain.asked.rules())
-    failing = [rule for rule in mine if rule["health"] == "err"]
+    failing = [rule for rule in mine if rule.health == "err"]
     for rule in failing:
         yield problem(
-            f"the rule {rule['name']} fails: {rule.get('lastError', '')}",
+            f"the rule {rule.name} fails: {rule.last_error}",
             "series that are there twice are the usual cause: see that the gateway is one target",
         )
     if not mine:
@@ -85,7 +84,7 @@ def select(chain: Chain) -> Iterator[Finding]:
         finding
         for rule in prometheus.rules()
         for base, metric in READ.items()
-        if (window := _window(base, rule["name"]))
+        if (window := _window(base, rule.name))
         for finding in _selects(prometheus, rule, metric, window)
     ]
     if not tried:
@@ -93,29 +92,29 @@ def select(chain: Chain) -> Iterator[Finding]:
     yield from tried
 
 
-def _selects(prometheus: Prometheus, rule: Any, metric: str, window: str) -> Iterator[Finding]:
+def _selects(prometheus: Prometheus, rule: Rule, metric: str, window: str) -> Iterator[Finding]:
     # The rule's own expression: what it recorded may be of a moment ago.
     there = _apps(prometheus, f"count by (app) (last_over_time({metric}[{window}]))")
-    lacking = sorted(there - _apps(prometheus, rule["query"]))
+    lacking = sorted(there - _apps(prometheus, rule.query))
     if lacking:
         yield problem(
-            f"the rule {rule['name']} gives nothing for {listing(lacking)}, though {metric} is there",
+            f"the rule {rule.name} gives nothing for {listing(lacking)}, though {metric} is there",
             "compare its expression with docs/prometheus/recording-rules.yaml: a label matcher leaves our "
             "series out",
         )
     elif there:
-        yield ok(f"the rule {rule['name']} gives a value for every app that has {metric}")
+        yield ok(f"the rule {rule.name} gives a value for every app that has {metric}")
 
 
 def _apps(prometheus: Prometheus, expression: str) -> set[str]:
     return {labels.get("app", "") for labels, _ in prometheus.vector(expression)}
 
 
-def _mine(rules: Sequence[Any]) -> list[Any]:
+def _mine(rules: Sequence[Rule]) -> list[Rule]:
     return [
         rule
         for rule in rules
-        if _OURS.match(rule["name"]) or PELORUS.match(rule["name"]) or rule["name"] in ALERTS
+        if _OURS.match(rule.name) or PELORUS.match(rule.name) or rule.name in ALERTS
     ]
 
 

@@ -1,5 +1,6 @@
 """A gateway that runs, asked at its internal listener for what it says of itself."""
 
+import re
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -33,16 +34,13 @@ class Running(Struct, frozen=True):
 def ask(url: str) -> Running:
     """The gateway whose internal listener is there. Raises NoAnswer, also where it is another program."""
     answer = asking.get(url, "/metrics/process")
-    samples: dict[str, tuple[tuple[Mapping[str, str], float], ...]] = {}
-    try:
-        for family in text_string_to_metric_families(answer.body.decode()):
-            for one in family.samples:
-                series = (dict(one.labels), float(one.value))
-                samples[one.name] = (*samples.get(one.name, ()), series)
-    except ValueError:
-        samples = {}
-    if answer.status != 200 or BUILD_INFO not in samples:
+    if answer.status != 200 or not re.search(rb"^gateway_build_info\{", answer.body, re.MULTILINE):
         raise NoAnswer("another program answers there")
+    samples: dict[str, tuple[tuple[Mapping[str, str], float], ...]] = {}
+    for family in text_string_to_metric_families(answer.body.decode()):
+        for one in family.samples:
+            series = (dict(one.labels), float(one.value))
+            samples[one.name] = (*samples.get(one.name, ()), series)
     (labels, _), *_ = samples[BUILD_INFO]
     ready = asking.get(url, "/-/ready")
     return Running(labels["version"], ready.status == 200, answer, samples)

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.doctor.chain import Chain
 from gateway.doctor.finding import Finding, Unchecked, listing, ok, problem, unchecked, warning
@@ -24,11 +23,11 @@ _SCRAPE = (
     "ServiceMonitor"
 )
 DROPPED = {
-    "prometheus_target_scrapes_sample_out_of_bounds": "too old or too far ahead",
-    "prometheus_target_scrapes_sample_out_of_order": "out of order",
-    "prometheus_target_scrapes_sample_duplicate_timestamp": "of a time that has another value",
-    "prometheus_target_scrapes_exceeded_sample_limit": "in scrapes beyond sample_limit",
-    "prometheus_target_scrapes_exceeded_body_size_limit": "in scrapes beyond body_size_limit",
+    "prometheus_target_scrapes_sample_out_of_bounds_total": "too old or too far ahead",
+    "prometheus_target_scrapes_sample_out_of_order_total": "out of order",
+    "prometheus_target_scrapes_sample_duplicate_timestamp_total": "of a time that has another value",
+    "prometheus_target_scrapes_exceeded_sample_limit_total": "in scrapes beyond sample_limit",
+    "prometheus_target_scrapes_exceeded_body_size_limit_total": "in scrapes beyond body_size_limit",
 }
 """Prometheus's counters of what it did not take, and what that means."""
 
@@ -76,12 +75,11 @@ def _unscraped(chain: Chain, prometheus: Prometheus) -> Iterator[Finding]:
     down = [
         one
         for one in prometheus.targets()
-        if one["health"] != "up"
-        and (name(one["labels"]) in before or urlsplit(one["scrapeUrl"]).port == port)
+        if one.health != "up" and (one.name in before or urlsplit(one.scrape_url).port == port)
     ]
     for one in down:
         yield problem(
-            f"Prometheus cannot scrape {one['scrapeUrl']}: {one['lastError'] or 'it has not tried yet'}",
+            f"Prometheus cannot scrape {one.scrape_url}: {one.last_error or 'it has not tried yet'}",
             "see that the gateway runs, and that Prometheus reaches its --internal-listen: the default, "
             "127.0.0.1, is reached from the same machine alone",
         )
@@ -90,8 +88,8 @@ def _unscraped(chain: Chain, prometheus: Prometheus) -> Iterator[Finding]:
 
 
 def one_target(chain: Chain) -> Iterator[Finding]:
-    """What a journal shows comes to Prometheus through one target: through two, rules that join series
-    find each twice, and fail for every app."""
+    """What a journal shows comes to Prometheus through one target: through two, rules that join series, as
+    Pelorus's do, find each twice and fail for every app."""
     prometheus = chain.asked
     readings = defaultdict(set)
     for labels, value in prometheus.vector(_READ):
@@ -124,9 +122,9 @@ def interval(chain: Chain) -> Iterator[Finding]:
     prometheus = chain.asked
     names, most = _names(prometheus), chain.settings.scrape_interval
     told = [
-        (one["scrapeUrl"], _seconds(one["scrapeInterval"]))
+        (one.scrape_url, _seconds(one.scrape_interval))
         for one in prometheus.targets()
-        if name(one["labels"]) in names and "scrapeInterval" in one
+        if one.name in names and one.scrape_interval
     ]
     if not told:
         raise Unchecked("Prometheus does not tell the interval of a gateway's target")
@@ -147,9 +145,9 @@ def own_times(chain: Chain) -> Iterator[Finding]:
     prometheus = chain.asked
     jobs = {job for job, _ in _names(prometheus)}
     try:
-        config = yaml.safe_load(prometheus.get("status/config")["yaml"])
+        config = yaml.safe_load(prometheus.config())
         configs: list[Any] = config.get("scrape_configs") or []
-    except (yaml.YAMLError, AttributeError, KeyError) as error:
+    except (yaml.YAMLError, AttributeError) as error:
         raise CannotAsk("Prometheus does not tell its configuration") from error
     wrong = sorted(
         {one["job_name"] for one in configs if one.get("honor_timestamps") is False} & jobs
@@ -187,7 +185,7 @@ def kept(chain: Chain) -> Iterator[Finding]:
         return
     for what, count in refused.items():
         yield warning(
-            f"since its start Prometheus has dropped samples, of whichever target: {count:.0f} {what}",
+            f"since its start Prometheus has dropped samples of its targets, {what}: {count:.0f} times",
             "its log names the target; for ours, compare the clocks and see that it comes through one target",
         )
     if not cut and not refused:
@@ -196,13 +194,9 @@ def kept(chain: Chain) -> Iterator[Finding]:
 
 def _refused(metrics: str) -> dict[str, float]:
     """What was not taken and how much of it."""
-    found = {}
-    for family in text_string_to_metric_families(metrics):
-        if family.name in DROPPED:
-            count = sum(one.value for one in family.samples)
-            if count:
-                found[DROPPED[family.name]] = count
-    return found
+    lines = re.findall(r"^(\w+) (\S+)$", metrics, re.MULTILINE)
+    counts = {counter: float(value) for counter, value in lines if counter in DROPPED}
+    return {DROPPED[counter]: count for counter, count in counts.items() if count}
 
 
 def _names(prometheus: Prometheus) -> set[Name]:
