@@ -23,6 +23,7 @@ from gateway.authoring import cases, profile
 from gateway.cli import casefiles, wiring
 from gateway.cli.main import COMMANDS, module
 from gateway.cli.options import OPTIONS
+from gateway.doctor import examination
 from gateway.fieldtype import FieldError, FieldType
 from gateway.mapping import document, functions, grammar, library, shape
 from gateway.mapping.compiler import CompiledMapping, compile_files
@@ -165,6 +166,16 @@ def _arguments(command: str) -> str:
         text = (action.help or "").replace("%(default)s", str(action.default))
         rows.append((_code(shown), text))
     return table(("argument", "what it is"), rows)
+
+
+def _doctor() -> str:
+    """What `gateway doctor` checks, in the words of each check."""
+    rows = [
+        (area, _code(examination.name(check)), " ".join((check.__doc__ or "").split()))
+        for area, checks in examination.AREAS.items()
+        for check in checks
+    ]
+    return table(("area", "check", "what is well"), rows)
 
 
 # The grammar
@@ -636,6 +647,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "settings": _settings,
     "commands": _commands,
     "arguments": _arguments,
+    "doctor": _doctor,
     "keys": _keys,
     "schemes": _schemes,
     "functions": _functions,

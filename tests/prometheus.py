@@ -27,6 +27,7 @@ JOB = """
     metrics_path: {path}
     static_configs:
       - targets: ['127.0.0.1:{port}']
+    {more}
 """
 TROUBLE = ("out-of-order", "out of order", "duplicate", "too old", "out of bounds", "failed")
 
@@ -94,19 +95,21 @@ def scraping(
     rules: Sequence[str] = PELORUS_RULES,
     jobs: Sequence[str] = ("gateway",),
     path: str = "/metrics",
+    more: str = "",
 ) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the port every second, in each of the jobs, for the length of a
-    block; `path` is what it asks for. The rules are those of these files, evaluated every second
-    whatever they say."""
+    block; `path` is what it asks for, and `more` another setting of each job. The rules are those of
+    these files, ours by their names and others by their paths, evaluated every second whatever they
+    say."""
     program = require_program("prometheus")
     config, log = folder / "prometheus.yml", folder / "prometheus.log"
-    files = [folder / name for name in rules]
-    for file in files:
-        text = (RULES / file.name).read_text()
+    files = [folder / Path(name).name for name in rules]
+    for name, file in zip(rules, files, strict=True):
+        text = (RULES / name).read_text()
         file.write_text(re.sub(r"interval: \w+", "interval: 1s", text))
     config.write_text(
         CONFIG.format(seconds=SCRAPE_SECONDS, rules=json.dumps([str(file) for file in files]))
-        + "".join(JOB.format(name=name, port=target, path=path) for name in jobs)
+        + "".join(JOB.format(name=name, port=target, path=path, more=more) for name in jobs)
     )
     port = free_port()
     with log.open("w") as output:

@@ -242,6 +242,7 @@ def test_settings_on_a_page_exist(path: Path) -> None:
     text = _read(path)
     variables = set(re.findall(r"\bGATEWAY_[A-Z_]*[A-Z]\b", text))
     known = set(re.findall(r"`(GATEWAY_\w+)`", documentation.part("settings")))
+    known |= set(re.findall(r"\[(GATEWAY_\w+)\]", documentation.part("arguments doctor")))
     # What Kubernetes sets for a Service of that name, where a sender keeps what it sends, and what says
     # how long tests take are none of the gateway's.
     foreign = {"GATEWAY_PORT", "GATEWAY_TOKEN"}

@@ -17,6 +17,7 @@ COMMANDS = {
     "test": "run the cases beside mappings",
     "show": "print the mapping of a source as it is in force, and where each line comes from",
     "try": "explain what one payload would become, without sending it",
+    "doctor": "examine the whole chain, from the ports to the rules, and say what to do about each finding",
     "deliveries": "list what the journal keeps, and what became of it",
     "explain": "tell why a delivery of the journal became what it became",
     "dead-letters": "list what could not be mapped and still is not, show one whole, or explain it",

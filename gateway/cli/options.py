@@ -1,7 +1,7 @@
 """The flags of `serve`, each with its environment variable, and the settings that they make."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +216,22 @@ OPTIONS = (
 
 
 def define(parser: argparse.ArgumentParser) -> None:
-    """Adds every flag; what is not given stays None, for `settings_from` to look up."""
+    """Adds every flag of `serve`."""
+    define_some(parser, [option.flag for option in OPTIONS])
+    parser.add_argument(
+        "--new-secrets",
+        action="store_true",
+        help="for a first try: write a random secret for every source that has none to the --secrets folder",
+    )
+
+
+def define_some(parser: argparse.ArgumentParser, flags: Collection[str]) -> None:
+    """Adds some of the flags; what is not given, or has no flag here, stays None, for `settings_from` to
+    look up."""
+    parser.set_defaults(new_secrets=False, **{option.name: None for option in OPTIONS})
     for option in OPTIONS:
+        if option.flag not in flags:
+            continue
         shown = f" (default: {option.default})" if option.default else ""
         parser.add_argument(
             option.flag,
@@ -225,11 +239,6 @@ def define(parser: argparse.ArgumentParser) -> None:
             action="append" if option.repeatable else "store",
             help=f"{option.help}{shown} [{option.variable}]",
         )
-    parser.add_argument(
-        "--new-secrets",
-        action="store_true",
-        help="for a first try: write a random secret for every source that has none to the --secrets folder",
-    )
 
 
 def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:

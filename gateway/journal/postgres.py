@@ -242,6 +242,16 @@ class PostgresServer:
             raise
         return connection
 
+    def examined(self) -> int | None:
+        """The version of the journal's tables, None where there are none yet, of a server that is durable.
+        Raises JournalError."""
+        try:
+            with self.connect(writing=True) as connection:
+                self._examine(connection)
+                return self._version(connection)
+        except psycopg.Error as error:
+            raise JournalError(f"cannot open the journal {self}: {self.words(error)}") from error
+
     def _examine(self, connection: _Connection) -> None:
         names = (
             "server_version_num",

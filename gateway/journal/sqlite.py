@@ -700,6 +700,23 @@ def facts(path: Path) -> Facts:
     return Facts(size, int(version), apsw.sqlite_lib_version())
 
 
+def missing(path: Path) -> int:
+    """How many deliveries were acknowledged that a journal does not have, as far as is noted beside it;
+    a gateway that has begun to write since knows of more. Raises JournalError."""
+    try:
+        descriptor = os.open(lock_path(path), os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        # First of all: whoever writes meanwhile commits before it notes that.
+        acknowledged = Lock(descriptor).acknowledged()
+    finally:
+        os.close(descriptor)
+    with SqliteFile(path).reader() as query:
+        (head,) = query("SELECT deliveries FROM head", ())
+    return max(0, acknowledged - int(head[0]))
+
+
 def faults(path: Path) -> list[str]:
     """What SQLite finds wrong with the structure of a journal's file. Raises JournalError."""
     with SqliteFile(path).reader() as query:
