@@ -14,7 +14,6 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from gateway.correlation.packing import (
-    SHA,
     Keys,
     Texts,
     packed_text,
@@ -52,8 +51,6 @@ _COLUMNS = frozenset(("app", "commit", "timestamp", "image_sha"))
 _APP_BYTES = 4
 _HEAD = 1 + _APP_BYTES
 _FORMS = 4
-_WHOLE_COMMIT = _COMMIT * _FORMS + SHA
-_BEGIN = 3
 
 
 class Commit(NamedTuple):
@@ -70,8 +67,9 @@ class Lineage:
     def __init__(self) -> None:
         self.conflicts = 0
         self._apps = Texts()
-        self._keys = Keys(_place)
-        self._has_short = False
+        self._keys = Keys()
+        # Commits by their first digits, from the first short SHA on: before, none is compared with another.
+        self._begins: dict[bytes, list[int]] | None = None
         # Columns, by the number of the name.
         self._kinds = bytearray(1)
         # Links: the first one, and the others apart. Nothing is below a commit; what has been told of
@@ -110,11 +108,26 @@ class Lineage:
                 if twin:
                     self._twins[number] = self.twin(twin)
         self._kinds.append(kind)
-        if kind == _COMMIT and len(text) < WHOLE:
-            self._has_short = True
+        if kind == _COMMIT:
+            self._begin(number, text)
         self._below.append(0)
         self._above.append(0)
         return number
+
+    def _begin(self, commit: int, text: str) -> None:
+        """Makes a commit one that is found by its first digits, where that is asked for."""
+        if self._begins is None:
+            if len(text) >= WHOLE:
+                return
+            self._begins = {}
+            for number in range(1, commit):
+                if self._kinds[number] == _COMMIT:
+                    self._begins.setdefault(self._begin_of(number), []).append(number)
+        self._begins.setdefault(self._begin_of(commit), []).append(commit)
+
+    def _begin_of(self, commit: int) -> bytes:
+        """The app of a commit and its first digits."""
+        return self._keys[commit][1:_HEAD] + self.text(commit)[:SHORT].encode()
 
     def names(self, event: Event) -> list[int]:
         """The names that an event tells, the one that it is best called by first. All of them are known
@@ -226,7 +239,7 @@ class Lineage:
 
     def commit_of(self, name: int) -> Commit | None:
         """The commit that a name stands for; None where none is known, or more than one."""
-        if not self._has_short:
+        if self._begins is None:
             # Most names lead straight down to one commit.
             kinds, bottom = self._kinds, name
             while kinds[bottom] and bottom not in self._more_below:
@@ -277,24 +290,20 @@ class Lineage:
 
     def _alike(self, commit: int) -> list[int]:
         """The names of this commit, shorter or longer. No whole SHA is the beginning of another."""
-        if not self._has_short:
+        if self._begins is None:
             return [commit]
-        text, head = self.text(commit), self._keys[commit][1:_HEAD]
-        begin = text[:SHORT]
+        text = self.text(commit)
         short: list[int] = []
         whole: list[int] = []
-        for number in sorted(self._keys.at_place(_place_of(head, text))):
-            key = self._keys[number]
-            if key[0] // _FORMS != _COMMIT or key[1:_HEAD] != head:
-                continue
-            other = unpacked_text(key[0] % _FORMS, key[_HEAD:])
-            if other[:SHORT] == begin and (text.startswith(other) or other.startswith(text)):
+        for number in self._begins[self._begin_of(commit)]:
+            other = self.text(number)
+            if text.startswith(other) or other.startswith(text):
                 (whole if len(other) >= WHOLE else short).append(number)
         return [commit, *short] if len(text) >= WHOLE else [*short, *whole]
 
     def leads_nothing(self, name: int) -> bool:
         """Whether it is certain that no other name leads to this one."""
-        return not self._above[name] and not self._has_short
+        return not self._above[name] and self._begins is None
 
     def led_by(self, name: int) -> Iterator[int]:
         """This name and all that lead to it: those that something new about it concerns."""
@@ -317,24 +326,6 @@ class Lineage:
             return one == other
         text, longer = self.text(one), self.text(other)
         return text.startswith(longer) or longer.startswith(text)
-
-
-def _place(key: bytes) -> int:
-    """Commits that begin alike stand in one place: those with the same first three bytes of the SHA."""
-    if key[0] == _WHOLE_COMMIT:
-        return hash(key[1 : _HEAD + _BEGIN])
-    if key[0] >= _FORMS:
-        return hash(key)
-    return _place_of(key[1:_HEAD], unpacked_text(key[0], key[_HEAD:]))
-
-
-def _place_of(app: bytes, commit: str) -> int:
-    begin = commit[: 2 * _BEGIN]
-    try:
-        raw = bytes.fromhex(begin)
-    except ValueError:
-        raw = b""
-    return hash(app + (raw if raw.hex() == begin else begin.encode("utf-8", "surrogatepass")))
 
 
 _Detail = tuple[str, FieldValue, type]

@@ -6,7 +6,6 @@ and finds them through tables of numbers.
 """
 
 from array import array
-from collections.abc import Callable, Iterator
 
 _TABLES = 256
 """Tables that the keys are spread over; each grows by itself, so that no growth takes long."""
@@ -15,11 +14,10 @@ _FIRST = 8
 
 
 class Keys:
-    """Byte strings, numbered from 1 on in the order in which they came; 4 GiB of them at most. Those of
-    one `place` can be found together; by itself that is the hash."""
+    """Byte strings, numbered from 1 on in the order in which they came; 4 GiB of them at most. Their
+    places are by a hash that no sender knows, so nobody can choose keys that are in each other's way."""
 
-    def __init__(self, place: Callable[[bytes], int] = hash) -> None:
-        self._place = place
+    def __init__(self) -> None:
         self._bytes = bytearray()
         self._ends = array("I", (0,))
         self._tables = [array("I", bytes(4 * _FIRST)) for _ in range(_TABLES)]
@@ -33,7 +31,7 @@ class Keys:
 
     def find(self, key: bytes) -> int:
         """The number of a key, 0 where it is unknown."""
-        place = self._place(key)
+        place = hash(key)
         table = self._tables[place % _TABLES]
         size, kept, ends = len(table), self._bytes, self._ends
         at = (place // _TABLES) % size
@@ -48,7 +46,7 @@ class Keys:
         self._bytes += key
         self._ends.append(len(self._bytes))
         number = len(self._ends) - 1
-        place = self._place(key)
+        place = hash(key)
         index = place % _TABLES
         table = self._tables[index]
         self._sizes[index] += 1
@@ -57,20 +55,11 @@ class Keys:
         _enter(table, place, number)
         return number
 
-    def at_place(self, place: int) -> Iterator[int]:
-        """The numbers of all keys of a place, and maybe of others."""
-        table = self._tables[place % _TABLES]
-        size = len(table)
-        at = (place // _TABLES) % size
-        while number := table[at]:
-            yield number
-            at = (at + 1) % size
-
     def _grown(self, table: "array[int]") -> "array[int]":
         grown = array("I", bytes(4 * (len(table) * 3 // 2)))
         for number in table:
             if number:
-                _enter(grown, self._place(self[number]), number)
+                _enter(grown, hash(self[number]), number)
         return grown
 
 
