@@ -12,7 +12,7 @@ from tests.test_bundled_mappings import RECEIVED_AT, plans
 JSON = "application/json"
 
 
-@pytest.mark.parametrize("depth", [10_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("depth", [20_000, 1_000_000])
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_what_is_nested_too_deeply_is_no_json(

@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import msgspec
-import pytest
 from msgspec import Struct
 
 from gateway.authoring.cases import Case
@@ -162,15 +161,14 @@ def _is_readable(metrics: bytes) -> str:
 
 
 def test_whatever_is_sent_is_answered_and_leaves_the_scrape_readable(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     """Through authentication, mapping, journal and series of every bundled source: no answer of 5xx, no
     hang, memory as before, and after every share of it a scrape that promtool takes.
     Rows 24, 29 and 37 of the table in docs/explanation/security.md."""
     require_program("promtool")
     lines = asyncio.run(_fuzz(tmp_path))
-    with capsys.disabled():
-        print("", *lines, sep="\n  ")
+    print("", *lines, sep="\n  ")
 
 
 async def _fuzz(folder: Path) -> list[str]:
@@ -211,9 +209,7 @@ def _resident() -> float:
     return memory(os.getpid())
 
 
-def test_whatever_a_mapping_says_is_compiled_or_reported(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_whatever_a_mapping_says_is_compiled_or_reported() -> None:
     """The compiler takes the text of a mapping, or says what is wrong with it, at a place in it; it never
     fails, and never takes long. Row 36."""
     chance = random.Random(SEED)
@@ -236,5 +232,4 @@ def test_whatever_a_mapping_says_is_compiled_or_reported(
         outcomes.update({one.name for one in compiled.diagnostics} or {"no findings"})
     assert len(outcomes) > 5
     assert slowest < TOO_LONG
-    with capsys.disabled():
-        print(f"\n  slowest {slowest * 1000:.0f} ms of CPU; {dict(outcomes.most_common(12))}")
+    print(f"\n  slowest {slowest * 1000:.0f} ms of CPU; {dict(outcomes.most_common(12))}")

@@ -139,6 +139,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poisoned]:
         yield Poisoned(gateway, events)
 
 
+@pytest.mark.xdist_group("poison")
 def test_no_value_is_taken_that_a_scrape_cannot_show(poisoned: Poisoned) -> None:
     """promtool and the parsers of Prometheus's own client read what came of it, in both formats.
     Rows 29, 30 and 31 of the table in docs/explanation/security.md."""
@@ -168,6 +169,7 @@ def _samples(families: Iterable[Metric]) -> list[dict[str, str]]:
     ]
 
 
+@pytest.mark.xdist_group("poison")
 def test_a_real_prometheus_takes_it_all(poisoned: Poisoned, tmp_path: Path) -> None:
     """Its target is up, and every value is there as it was sent. Row 29."""
     with scraping(tmp_path, poisoned.gateway.internal) as prometheus:
@@ -182,13 +184,12 @@ def test_a_real_prometheus_takes_it_all(poisoned: Poisoned, tmp_path: Path) -> N
 
 
 def test_apps_without_end_are_shown_up_to_a_limit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     """A sender that makes up an app for each commit and deployment gets no more series than the limit, the
     most recent ones; a scrape stays as large as it was. Row 32."""
     lines = asyncio.run(_endless_apps(tmp_path))
-    with capsys.disabled():
-        print("", *lines, sep="\n  ")
+    print("", *lines, sep="\n  ")
 
 
 PAIRS = 50
