@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -159,8 +160,12 @@ class Shown:
         view.series.skip_before(round(self._clock() * 1000))
         abandoned = threading.Event()
         try:
-            while await asyncio.to_thread(self._fold_more, view, abandoned.is_set) > FEW:
-                pass
+            before, found = inf, await asyncio.to_thread(self._fold_more, view, abandoned.is_set)
+            # Each round finds less, what came during the one before; where it does not, rounds take long
+            # by themselves, and what is left is brought in on the loop.
+            while FEW < found < before:
+                before = found
+                found = await asyncio.to_thread(self._fold_more, view, abandoned.is_set)
         finally:
             # A thread cannot be cancelled; where this task was, it is told.
             abandoned.set()
