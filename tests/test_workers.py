@@ -114,7 +114,8 @@ def test_a_reload_reaches_all(several: Gateway) -> None:
 
 
 def test_a_worker_that_dies_is_replaced_and_nothing_acknowledged_is_lost(several: Gateway) -> None:
-    """The others go on meanwhile, senders that retry lose nothing, and nothing is there twice."""
+    """The others go on meanwhile, senders that retry lose nothing, and nothing is there twice; also where
+    a mapping on disk is broken by now."""
     acknowledged: set[int] = set()
     stop = threading.Event()
 

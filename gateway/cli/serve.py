@@ -152,7 +152,14 @@ async def _serve_many(
     public.listen(BACKLOG)
     pipeline = serving.pipeline(settings, served, journal)
     patience = settings.drain + settings.shutdown_timeout + 5
-    taking = Workers(settings.workers, public, lock, pipeline.telemetry.tally, patience)
+    taking = Workers(
+        settings.workers,
+        public,
+        lock,
+        pipeline.telemetry.tally,
+        lambda: reloader.served.library.files,
+        patience,
+    )
     pipeline.waiting_elsewhere = lambda: taking.waiting
     reloader = Reloader(settings, os.environ, served, pipeline, taking.reload)
     journal.start()

@@ -16,11 +16,12 @@ from gateway.app.server import Hooks, serve
 from gateway.cli import journals, serving, wiring, workers
 from gateway.cli.main import fail
 from gateway.cli.reload import Reloader
-from gateway.cli.wiring import Refused, Served
+from gateway.cli.wiring import Library, Refused, Served
 from gateway.cli.workers import Inherited, Report
 from gateway.journal.entry import JournalError
 from gateway.journal.sqlite import Lock
 from gateway.journal.writer import Writer
+from gateway.mapping.compiler import compile_files
 from gateway.pipeline import Pipeline
 from gateway.settings import Settings
 
@@ -29,33 +30,35 @@ def run(settings: Settings, given: Inherited) -> int:
     """Takes deliveries; returns when it is told to, or when it is alone. 2 where it cannot."""
     # Nobody but the process that started this one has it reload.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    control = socket.socket(fileno=given.control)
     try:
-        served = wiring.served(
-            wiring.load(settings.sources), os.environ, settings.secrets, new_secrets=False
-        )
+        files = workers.files(control)
+        loaded = Library(files, compile_files(files))
+        served = wiring.served(loaded, os.environ, settings.secrets, new_secrets=False)
         lock = Lock(given.lock) if given.lock >= 0 else None
         journal = Writer(journals.store(settings, lock))
     except Refused as refused:
         print(refused.report, file=sys.stderr)
         return 1
-    except JournalError as error:
+    except (JournalError, ConnectionError) as error:
         return fail(str(error))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, served, journal, given))
+            runner.run(_serve(settings, served, journal, given.public, control))
     finally:
         journal.close()
     return 0
 
 
-async def _serve(settings: Settings, served: Served, journal: Writer, given: Inherited) -> None:
+async def _serve(
+    settings: Settings, served: Served, journal: Writer, descriptor: int, control: socket.socket
+) -> None:
     pipeline = serving.pipeline(settings, served, journal)
     reloader = Reloader(msgspec.structs.replace(settings, watch=0), os.environ, served, pipeline)
     journal.start()
-    control = Control(pipeline, reloader)
-    public = socket.socket(fileno=given.public)
+    public = socket.socket(fileno=descriptor)
     async with reloader.running():
-        with control.running(socket.socket(fileno=given.control)) as reporting:
+        with Control(pipeline, reloader).running(control) as reporting:
             hooks = Hooks(on_ready=reporting.set, on_stopping=lambda _signal: None)
             await serve(
                 [serving.listening(settings, pipeline, public)], serving.stopping(settings), hooks

@@ -13,11 +13,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from io import RawIOBase
 
 import msgspec
 from msgspec import Struct
 
+from gateway.mapping.compiler import SourceFile
 from gateway.tally import Tally
 
 VARIABLE = "GATEWAY_WORKER"
@@ -61,6 +63,25 @@ def inherited() -> Inherited | None:
     return msgspec.json.decode(text, type=Inherited) if text else None
 
 
+def files(control: socket.socket) -> tuple[SourceFile, ...]:
+    """The mappings and models that a worker is given to serve, before anything else."""
+    with control.makefile("rb", buffering=0) as stream:
+        # Unbuffered: what follows is for the event loop.
+        length = int.from_bytes(_exactly(stream, _LENGTH), "big")
+        return msgspec.msgpack.decode(_exactly(stream, length), type=tuple[SourceFile, ...])
+
+
+def _exactly(stream: RawIOBase, count: int) -> bytes:
+    parts = []
+    while count:
+        part = stream.read(count)
+        if not part:
+            raise ConnectionError("the gateway that started this worker is gone")
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
 async def receive(reader: asyncio.StreamReader) -> bytes | None:
     """A message, None where the other side is gone."""
     try:
@@ -90,12 +111,20 @@ class _Worker:
 
 
 class Workers:
-    """All of them, on the event loop. What they count is added to `tally`; `patience` is how many
-    seconds they have to end, once they were told."""
+    """All of them, on the event loop. What they count is added to `tally`; `files` are the mappings and
+    models that are served, which a new one is given: those on disk may be broken by now. `patience` is
+    how many seconds they have to end, once they were told."""
 
     def __init__(
-        self, count: int, public: socket.socket, lock: int, tally: Tally, patience: float
+        self,
+        count: int,
+        public: socket.socket,
+        lock: int,
+        tally: Tally,
+        files: Callable[[], Sequence[SourceFile]],
+        patience: float,
     ) -> None:
+        self._files = files
         self._public = public
         self._lock = lock
         self._tally = tally
@@ -222,14 +251,16 @@ class Workers:
             await listening
 
     async def _listen(self, worker: _Worker, control: socket.socket) -> None:
-        reader, worker.writer = await asyncio.open_connection(sock=control)
+        reader, writer = await asyncio.open_connection(sock=control)
+        send(writer, msgspec.msgpack.encode(self._files()))
+        worker.writer = writer
         try:
             while (message := await receive(reader)) is not None:
                 worker.report = msgspec.msgpack.decode(message, type=Report)
                 self._tally.add(worker.report.tally)
                 worker.reported.set()
         finally:
-            worker.writer.close()
+            writer.close()
 
 
 def _command() -> Sequence[str]:
