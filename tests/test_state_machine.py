@@ -27,6 +27,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
@@ -887,7 +888,8 @@ class Careless(Machine):
 
 def test_the_machine_finds_a_journal_that_does_not_sync_every_commit() -> None:
     """Were the journal opened with less, the test above would say so."""
-    with pytest.raises(AssertionError):
+    # What a power cut finds unsynced depends on the writer's thread, so the same steps may pass the next time.
+    with pytest.raises((AssertionError, FlakyFailure)):
         _work(Careless, 100, database=None, phases=[Phase.generate], report_multiple_bugs=False)
 
 
