@@ -792,7 +792,7 @@ def _pins(lock: str) -> dict[str, str]:
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_version_has_hashes(lock: str) -> None:
     """Each line pins one version and at least one hash, and tells of no index or folder. A package may
-    have several lines, each for other Pythons."""
+    have several lines, each for other Pythons. Row 54."""
     text = (ROOT / lock).read_text()
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
     assert entries
