@@ -153,14 +153,15 @@ def _all_fresh(chance: random.Random, value: Any) -> Any:
 
 
 def _renewed(chance: random.Random, value: Any) -> Any:
-    # The year, the day and the hour stay, and words that conditions ask for; a minute has no digit above 5.
+    # Of a time the day and the hour stay, and a minute has no digit above 5; words that conditions ask for stay.
     if isinstance(value, dict):
         return {name: _renewed(chance, inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_renewed(chance, inner) for inner in value]
     if isinstance(value, str) and len(value) > 14:
-        digits = [str(chance.randrange(6)) if one in "0123456789" else one for one in value[14:]]
-        return value[:14] + "".join(digits)
+        kept = 14 if value[4] == "-" else 0
+        digits = [str(chance.randrange(6)) if one in "0123456789" else one for one in value[kept:]]
+        return value[:kept] + "".join(digits)
     if isinstance(value, int) and not isinstance(value, bool):
         return value + chance.randrange(1_000)
     return value
