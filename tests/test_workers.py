@@ -1,5 +1,6 @@
 """Several processes that take deliveries: one journal, one scrape, and each of them may die."""
 
+import http.client
 import json
 import os
 import signal
@@ -126,7 +127,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_acknowledged_is_lost(several
                 if _push(several, "octo/dies", number).status == 202:
                     acknowledged.add(number)
                     number += 1
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 time.sleep(0.02)
 
     senders = [threading.Thread(target=send, args=(one,)) for one in range(1, 9)]
