@@ -95,15 +95,17 @@ class Control:
                 self._reloads += 1
         finally:
             reporting.cancel()
-            workers.send(writer, self._said())
-            writer.close()
+            with contextlib.suppress(OSError, RuntimeError):  # Nobody is there to be told.
+                workers.send(writer, self._said())
+                writer.close()
         os.kill(os.getpid(), signal.SIGINT)
 
     async def _report(self, writer: asyncio.StreamWriter, ready: asyncio.Event) -> None:
         await ready.wait()
-        while True:
-            workers.send(writer, self._said())
-            await asyncio.sleep(workers.REPORT_INTERVAL)
+        with contextlib.suppress(OSError, RuntimeError):  # As above.
+            while True:
+                workers.send(writer, self._said())
+                await asyncio.sleep(workers.REPORT_INTERVAL)
 
     def _said(self) -> bytes:
         journal = self._pipeline.journal
