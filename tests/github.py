@@ -107,7 +107,7 @@ class GitHub:
             "throttled_at": None,
         }
         assert attempt.keys() == SCHEMA.keys()
-        assert all(isinstance(value, SCHEMA[name]) for name, value in attempt.items())  # type: ignore[arg-type]
+        assert all(isinstance(value, SCHEMA[name]) for name, value in attempt.items())  # type: ignore[arg-type]  # Types, and unions of them.
         listed = self.attempts[hook]
         listed.append(attempt)
         listed.sort(key=lambda one: (one["delivered_at"], one["id"]), reverse=True)
