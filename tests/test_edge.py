@@ -752,6 +752,43 @@ def test_a_visit_that_hangs_does_not_keep_the_gateway(tmp_path: Path) -> None:
         assert "Traceback" not in gateway.output
 
 
+# Memory
+
+
+def test_a_connection_that_ends_is_gone_without_the_collector(tmp_path: Path) -> None:
+    """Thousands of dead ones would otherwise wait for it. Row 16."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import gc, signal\n"
+        "gc.disable()\n"
+        "def tell(*_):\n"
+        "    kept = sum(type(one).__name__ == 'GuardedProtocol' for one in gc.get_objects())\n"
+        "    print(f'{kept} connections are kept', flush=True)\n"
+        "signal.signal(signal.SIGUSR1, tell)\n"
+    )
+    environment = {
+        "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
+        "GITHUB_WEBHOOK_SECRET": GITHUB_SECRET,
+    }
+    begun = POST + b"Content-Length: 100\r\n\r\nthe rest does not come"
+    with running(tmp_path, environment=environment) as gateway:
+        assert gateway.process is not None
+        with contextlib.ExitStack() as stack:
+            for sent in (b"", POST, begun, SMUGGLED):
+                for _ in range(5):
+                    connection = stack.enter_context(_connected(gateway))
+                    connection.sendall(sent)
+            eventually(lambda: _told(gateway, "20 connections are kept"))
+        eventually(lambda: _told(gateway, "0 connections are kept"))
+
+
+def _told(gateway: Gateway, line: str) -> bool:
+    """Whether a gateway that is asked for the connections that it keeps says so."""
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGUSR1)
+    time.sleep(0.1)
+    return f"\n{line}\n" in gateway.output
+
+
 # The log
 
 

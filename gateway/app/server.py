@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS == 0:
-            sweep(self.server_state.connections, asyncio.get_running_loop().time())
+            await sweep(self.server_state.connections, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
 
