@@ -457,8 +457,9 @@ class Process:
         served, compiled = config.served, config.served.library.compilation
         self.store = SqliteStore(path, Retention(min_free=MIB), vfs=vfs)
         assert self.store._connection is not None
-        # Often enough for a short life to have some.
-        self.store._connection.wal_autocheckpoint(25)
+        # The writer's own checkpoints are enough. SQLite passes over an error in one of its own, but through
+        # apsw it is raised out of the commit, which then looks as if it had failed.
+        self.store._connection.wal_autocheckpoint(0)
         self.journal = Writer(self.store)
         self.pipeline = Pipeline(
             served.sources.live,
