@@ -87,7 +87,7 @@ class Server:
         self.documents: dict[str, bytes | None] = {}
         self.authority = folder / "authority.pem"
         self._certificate = folder / "issuer.pem"
-        _write_certificates(self.authority, self._certificate)
+        write_certificates(self.authority, self._certificate)
         self._server: http.server.ThreadingHTTPServer | None = None
         self._port = 0
 
@@ -143,7 +143,7 @@ def serving(folder: Path, *keys: SigningKey) -> Iterator[Server]:
         server.stop()
 
 
-def _write_certificates(authority: Path, leaf: Path) -> None:
+def write_certificates(authority: Path, leaf: Path) -> None:
     """A CA, and what it signed for the loopback, with its key."""
     now = datetime.now(UTC)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))

@@ -5,6 +5,7 @@ import http.client
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from gateway.doctor.journal import NETWORKS, file_system
 from gateway.journal.sqlite import lock_path
 from tests.documentation import DOCS, fences
 from tests.harness import SECRETS, eventually, free_port, request, run_cli, run_process
+from tests.issuers import write_certificates
 from tests.journals import Home, PostgresHome, SqliteHome, append, entry
 from tests.postgres import PASSWORD, Server
 from tests.prometheus import OUR_RULES, PELORUS_RULES, RULES, scraping
@@ -29,6 +31,7 @@ from tests.shop import BROKEN, COMMITS, MENDED, Shop, delivery, mapping
 
 SECRET = "a very secret word of the user's own"
 DAY = 86_400
+TOKEN = ("--prometheus-token-file", "token")
 WITH_SECRET = mapping(MENDED).replace(
     "authenticate: none",
     "authenticate: {scheme: token, header: X-Token, secret: {env: SHOP_SECRET}}",
@@ -172,6 +175,10 @@ def test_it_runs_as_a_process(tmp_path: Path) -> None:
         (["--scrape-interval", "often"], "--scrape-interval is `often`"),
         (["--prometheus", f"prometheus:{PASSWORD}"], "--prometheus is no URL"),
         (["--prometheus", f"http://me:{PASSWORD}@[::1"], "--prometheus is no URL"),
+        (["--prometheus-token-file", "token"], "that --prometheus names"),
+        ([*TOKEN, "--prometheus", "http://prometheus"], "cannot be read: No such file"),
+        ([*TOKEN, "--prometheus", f"http://me:{PASSWORD}@prometheus"], "has a name in it"),
+        (["--prometheus-token-file", "/dev/null", "--prometheus", "http://x"], "holds no token"),
     ],
 )
 def test_a_setting_that_cannot_be_used_leaves_nothing_to_examine(
@@ -200,9 +207,15 @@ class _Stranger(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def program(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    """A server in a thread; its port."""
+def program(
+    handler: type[BaseHTTPRequestHandler], certificate: Path | None = None
+) -> Iterator[int]:
+    """A server in a thread, with TLS where it has a certificate; its port."""
     with ThreadingHTTPServer(("127.0.0.1", free_port()), handler) as server:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -497,11 +510,17 @@ def test_postgresql_must_be_durable(postgres: Server, database: str, tmp_path: P
 
 
 @contextlib.contextmanager
-def shifted(port: int, seconds: float) -> Iterator[int]:
-    """A proxy before a server, whose answers are of another time; its port."""
+def proxy_to(
+    port: int, seconds: float = 0, token: str = "", certificate: Path | None = None
+) -> Iterator[int]:
+    """A proxy before a server, whose answers are of another time, or for those that have a token; its
+    port."""
 
-    class Shifting(_Stranger):
+    class Proxy(_Stranger):
         def do_GET(self) -> None:
+            if token and self.headers["Authorization"] != f"Bearer {token}":
+                self.send_error(401)
+                return
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             with contextlib.closing(connection):
                 connection.request("GET", self.path)
@@ -512,12 +531,15 @@ def shifted(port: int, seconds: float) -> Iterator[int]:
             self.end_headers()
             self.wfile.write(body)
 
-    with program(Shifting) as proxy:
+    with program(Proxy, certificate) as proxy:
         yield proxy
 
 
 def test_clocks_that_differ_are_a_problem(shop: Shop) -> None:
-    with shifted(shop.gateway.internal, 300) as ahead, shifted(shop.gateway.internal, -50) as near:
+    with (
+        proxy_to(shop.gateway.internal, 300) as ahead,
+        proxy_to(shop.gateway.internal, -50) as near,
+    ):
         far = of(shop, "--internal-listen", f"127.0.0.1:{ahead}")
         fine = of(shop, "--internal-listen", f"127.0.0.1:{near}")
     told = far.only("agreement", "problem")
@@ -539,10 +561,34 @@ def test_a_prometheus_that_does_not_answer_is_a_problem(tmp_path: Path) -> None:
     assert "not as Prometheus would" in found.only("answers", "problem")
 
 
+def test_a_prometheus_behind_a_token_is_asked_with_it(shop: Shop, tmp_path: Path) -> None:
+    """Over TLS, with a certificate of an authority of one's own."""
+    authority, certificate = tmp_path / "authority.pem", tmp_path / "leaf.pem"
+    write_certificates(authority, certificate)
+    (tmp_path / "token").write_text(f"{SECRET.replace(' ', '-')}\n")
+    given = [*flags(shop), "--min-free", "1"]
+    trust = {"SSL_CERT_FILE": str(authority)}
+    with (
+        scraping(tmp_path, shop.gateway.internal, rules=OUR_RULES) as prometheus,
+        proxy_to(prometheus.port, token=SECRET.replace(" ", "-"), certificate=certificate) as proxy,
+    ):
+        prometheus.let_scrape()
+        given += ["--prometheus", f"https://127.0.0.1:{proxy}"]
+        token = ("--prometheus-token-file", str(tmp_path / "token"))
+        untrusted = examine(shop.folder, *given, *token)
+        refused = examine(shop.folder, *given, **trust)
+        found = examine(shop.folder, *given, *token, **trust)
+    assert "set SSL_CERT_FILE to its certificate" in untrusted.only("answers", "problem")
+    assert "it answers 401" in refused.only("answers", "problem")
+    assert not found.problems
+    assert found.states("answers") == found.states("scraped") == ["ok"]
+    assert SECRET.replace(" ", "-") not in found.printed
+
+
 def test_two_targets_no_rules_and_another_clock_are_found(shop: Shop, tmp_path: Path) -> None:
     with (
         scraping(tmp_path, shop.gateway.internal, rules=(), jobs=("gateway", "copy")) as prometheus,
-        shifted(prometheus.port, -120) as proxy,
+        proxy_to(prometheus.port, -120) as proxy,
     ):
         prometheus.let_scrape()
         eventually(lambda: len(prometheus.vector("gateway_build_info")) == 2)

@@ -47,6 +47,14 @@ def define(parser: argparse.ArgumentParser) -> None:
         "[GATEWAY_PROMETHEUS]",
     )
     parser.add_argument(
+        "--prometheus-token-file",
+        type=Path,
+        default=_path(os.environ.get("GATEWAY_PROMETHEUS_TOKEN_FILE", "")),
+        metavar="FILE",
+        help="a file with the bearer token that stands between us and that Prometheus, such as a service "
+        "account's [GATEWAY_PROMETHEUS_TOKEN_FILE]",
+    )
+    parser.add_argument(
         "--quick",
         action="store_true",
         help="leave out what takes long with many cases or events: the cases of your mappings, and which "
@@ -65,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     """0 where all is well but for warnings, 1 where there is a problem. Raises SettingsError where a
     setting cannot be used, so that nobody knows what to examine."""
     given = flags.settings_from(options, os.environ)
-    prometheus = _prometheus(options.prometheus)
+    prometheus = _prometheus(options.prometheus, options.prometheus_token_file)
     chain = Chain(
         settings=given,
         version=version(),
@@ -84,9 +92,17 @@ def run(options: argparse.Namespace) -> int:
     return 1 if counts[State.PROBLEM] else 0
 
 
-def _prometheus(url: str) -> Prometheus | None:
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _prometheus(url: str, token_file: Path | None) -> Prometheus | None:
     """Raises SettingsError."""
     if not url:
+        if token_file is not None:
+            raise SettingsError(
+                "--prometheus-token-file is for a Prometheus that --prometheus names"
+            )
         return None
     try:
         parts = urlsplit(url)
@@ -96,7 +112,28 @@ def _prometheus(url: str) -> Prometheus | None:
     if not is_usable:
         # The text itself may hold a password.
         raise SettingsError("--prometheus is no URL such as http://127.0.0.1:9090")
-    return Prometheus(url)
+    if token_file is None:
+        return Prometheus(url)
+    if parts.username is not None:
+        raise SettingsError(
+            "--prometheus has a name in it, so --prometheus-token-file cannot be used"
+        )
+    return Prometheus(url, _token(token_file))
+
+
+def _token(path: Path) -> str:
+    """Raises SettingsError."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise SettingsError(
+            f"--prometheus-token-file {path} cannot be read: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError:
+        token = ""
+    if not token.isprintable() or not token or " " in token:
+        raise SettingsError(f"--prometheus-token-file {path} holds no token: one word of ASCII")
+    return token
 
 
 def _database(given: Settings) -> Database | str:

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import ssl
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -51,6 +52,11 @@ def get(url: str, path: str = "", headers: Mapping[str, str] | None = None) -> A
         body = response.read(MOST)
     except ConnectionRefusedError as error:
         raise NoAnswer("nothing takes connections there", is_silent=True) from error
+    except ssl.SSLCertVerificationError as error:
+        raise NoAnswer(
+            f"its certificate is not to be trusted ({error.verify_message}); for an authority of your own "
+            "set SSL_CERT_FILE to its certificate"
+        ) from error
     except OSError as error:
         raise NoAnswer(str(error.strerror or error)) from error
     except http.client.HTTPException as error:

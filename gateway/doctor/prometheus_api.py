@@ -75,10 +75,11 @@ class CannotAsk(Unchecked):
 
 
 class Prometheus:
-    """A server by its URL, which as text shows no password."""
+    """A server by its URL, which as text shows no password. What stands before it may want a token."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         parts = urlsplit(url)
         self._shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -89,7 +90,7 @@ class Prometheus:
     def first(self) -> Answer | NoAnswer:
         """The answer to a query that every Prometheus can answer."""
         try:
-            return asking.get(self._url, "/api/v1/query?query=vector(1)")
+            return asking.get(self._url, "/api/v1/query?query=vector(1)", self._headers)
         except NoAnswer as error:
             return error
 
@@ -138,7 +139,7 @@ class Prometheus:
 
     def _asked(self, path: str) -> Answer:
         try:
-            return asking.get(self._url, path)
+            return asking.get(self._url, path, self._headers)
         except NoAnswer as error:
             raise CannotAsk(f"Prometheus does not answer: {error}") from error
 
