@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 from pathlib import Path
@@ -139,6 +140,9 @@ async def gateway(folder: Path, *arguments: str) -> AsyncIterator[InProcess]:
         pipeline = serving.pipeline(settings, served, journal)
         journal.start()
         await pipeline.shown.begin()
+        # As `serve` does; and the tests' own modules are more than a gateway.
+        gc.collect()
+        gc.freeze()
         limits = Limits(
             body=settings.max_body,
             in_flight=settings.max_in_flight,
@@ -158,3 +162,4 @@ async def gateway(folder: Path, *arguments: str) -> AsyncIterator[InProcess]:
         yield InProcess(pipeline, public_app(pipeline, limits), internal)
     finally:
         journal.close()
+        gc.unfreeze()

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -274,6 +275,8 @@ async def _show_history(pipeline: Pipeline) -> None:
             log.error("the history cannot be read: %s", error)  # noqa: TRY400  # The operator's, no bug.
             await asyncio.sleep(1)
         else:
+            # It stays for as long as it is shown, so the collector need not walk it again and again.
+            gc.freeze()
             return
 
 
