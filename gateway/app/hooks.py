@@ -58,11 +58,7 @@ class Hooks:
         receive: Receive,
         refuse: Callable[[Refused], Awaitable[None]],
     ) -> Answer:
-        if scope["method"] != "POST":
-            allow = [(b"allow", b"POST")]
-            raise Refused(
-                HTTPStatus.METHOD_NOT_ALLOWED, "method", "use POST", close=True, headers=allow
-            )
+        http.require_post(scope, "use POST")
         _check_type(scope["headers"], source)
         needs_body = self._edge.authentication(source).needs_body
         if not needs_body and not await self._edge.is_authentic(source, scope, b""):

@@ -171,6 +171,13 @@ def stopping() -> Refused:
     return unavailable("stopping", "the gateway stops", close=True)
 
 
+def require_post(scope: HTTPScope, detail: str) -> None:
+    """Raises Refused for any other method."""
+    if scope["method"] != "POST":
+        status, allow = HTTPStatus.METHOD_NOT_ALLOWED, [(b"allow", b"POST")]
+        raise Refused(status, "method", detail, close=True, headers=allow)
+
+
 def unavailable(reason: str, detail: str, *, close: bool = False) -> Refused:
     """Refuses for now: the sender is asked to try again."""
     after = (b"retry-after", str(RETRY_AFTER).encode())

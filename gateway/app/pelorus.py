@@ -81,12 +81,7 @@ class PelorusWebhook:
         receive: Receive,
         refuse: Callable[[Refused], Awaitable[None]],
     ) -> tuple[HTTPStatus, object]:
-        if scope["method"] != "POST":
-            allow = [(b"allow", b"POST")]
-            detail = "Method Not Allowed"
-            raise Refused(
-                HTTPStatus.METHOD_NOT_ALLOWED, "method", detail, close=True, headers=allow
-            )
+        http.require_post(scope, "Method Not Allowed")
         headers = scope["headers"]
         async with self._edge.body(scope, receive, MAX_BODY) as raw:
             _check_request(headers, raw)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway import body
-from gateway.cli import deliveries, explain, explaining, journals
+from gateway.cli import deliveries, explain, explaining, journals, shared
 from gateway.delivery import Delivery
 from gateway.journal.archive import OPEN, Archive, Kept
 from gateway.settings import SettingsError, number
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if options.action == EXPLAIN:
         return explain.explain(archive, kept, options)
     delivery = journals.reading(lambda: archive.load(kept.number))
-    if options.format == explaining.JSON:
+    if options.format == shared.JSON:
         print(msgspec.json.format(msgspec.json.encode(_whole(kept, delivery)), indent=2).decode())
     else:
         print("\n".join(_lines(kept, delivery)))
@@ -79,7 +79,7 @@ def _list(archive: Archive, options: argparse.Namespace) -> int:
         limit=int(number(options.limit, "--limit", 1, 100_000)),
     )
     found = journals.reading(lambda: archive.latest(wanted))
-    if options.format == explaining.JSON:
+    if options.format == shared.JSON:
         deliveries.print_lines(found)
         return 0
     if not found:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.cli import journals
+from gateway.cli import journals, shared
 from gateway.delivery import Verdict
 from gateway.journal.archive import Kept, Selection
 from gateway.settings import number
@@ -33,12 +33,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         "--limit", default="20", metavar="N", help="how many at most (default: %(default)s)"
     )
     journals.define(parser)
-    parser.add_argument(
-        "--format",
-        choices=["text", "json"],
-        default="text",
-        help="text, for people (the default), or json, one object a line",
-    )
+    shared.define_format(parser, "one object a line")
     parser.set_defaults(run=run)
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway import report, settings
 from gateway.authoring import trial
-from gateway.cli import casefiles, journals, wiring
+from gateway.cli import casefiles, journals, shared, wiring
 from gateway.cli import options as flags
 from gateway.cli.main import version
 from gateway.cli.wiring import BUNDLED_LAYER
@@ -60,12 +60,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         help="leave out what takes long with many cases or events: the cases of your mappings, and which "
         "apps join",
     )
-    parser.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="text, for people (the default); json, one object, for programs",
-    )
+    shared.define_format(parser, "one object, for programs")
     parser.set_defaults(run=run)
 
 

@@ -3,19 +3,18 @@
 import argparse
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from gateway import oidc, report, settings
+from gateway import oidc, report
 from gateway.apps import Apps
 from gateway.authentication import Oidc
 from gateway.authoring import explanation, proof
 from gateway.authoring.explanation import Explanation
 from gateway.authoring.narration import narrate
 from gateway.authoring.proof import REFUSED
-from gateway.cli import wiring
+from gateway.cli import shared, wiring
 from gateway.cli.wiring import Served, Sources
 from gateway.delivery import Delivery
 from gateway.diagnostic import did_you_mean, has_errors
@@ -23,7 +22,6 @@ from gateway.mapping.compiler import Compilation, CompiledMapping
 from gateway.settings import SettingsError
 from gateway.source import Source
 
-TEXT, JSON = "text", "json"
 UNAUTHORIZED = "unauthorized"
 
 
@@ -40,19 +38,8 @@ class Subject(Struct, frozen=True):
 def define(parser: argparse.ArgumentParser) -> None:
     """The flags that say which mappings explain, and how."""
     wiring.define_files(parser)
-    parser.add_argument(
-        "--secrets",
-        type=Path,
-        default=Path(os.environ.get("GATEWAY_SECRETS", settings.DEFAULT_SECRETS)),
-        metavar="DIR",
-        help="the folder of secrets, as for serve (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--format",
-        choices=[TEXT, JSON],
-        default=TEXT,
-        help="text, for people (the default), or json",
-    )
+    shared.define_secrets(parser)
+    shared.define_format(parser, "one object")
 
 
 def subject(name: str, options: argparse.Namespace) -> Subject:
@@ -105,7 +92,7 @@ def _judged(subject: Subject, delivery: Delivery) -> str:
 
 def render(explained: Explanation, form: str) -> str:
     """An explanation as text or as JSON."""
-    if form == JSON:
+    if form == shared.JSON:
         return msgspec.json.format(msgspec.json.encode(explained), indent=2).decode()
     return narrate(explained)
 
@@ -122,4 +109,8 @@ class Explainer:
         served = self._served()
         compilation = served.library.compilation
         found = find(delivery.source, compilation, served.sources, self._environment)
-        return render(tried(found, delivery), TEXT if as_text else JSON) if found else None
+        return (
+            render(tried(found, delivery), shared.TEXT if as_text else shared.JSON)
+            if found
+            else None
+        )

@@ -6,6 +6,7 @@ import re
 from textwrap import fill
 from typing import Any
 
+from gateway.cli import shared
 from gateway.diagnostic import did_you_mean
 from gateway.mapping.functions import FUNCTIONS, GROUPS, nearest
 from gateway.mapping.functions.entry import Example, Function
@@ -19,12 +20,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the function to show whole, with its examples; a line for each where left out",
     )
-    parser.add_argument(
-        "--format",
-        choices=["text", "json"],
-        default="text",
-        help="text, for people (the default); json, all that is known of each function",
-    )
+    shared.define_format(parser, "all that is known of each function")
     parser.set_defaults(run=run)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateway.cli import journals
+from gateway.cli import journals, shared
 from gateway.cli.progress import Progress
 from gateway.journal import sqlite
 from gateway.journal.archive import OPEN, Archive, Damage, Selection
@@ -45,12 +45,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         "file", nargs="?", type=Path, metavar="FILE", help="for backup: the new file to write"
     )
     journals.define(parser)
-    parser.add_argument(
-        "--format",
-        choices=["text", "json"],
-        default="text",
-        help="text, for people (the default), or json, one object",
-    )
+    shared.define_format(parser, "one object")
     parser.set_defaults(run=run)
 
 

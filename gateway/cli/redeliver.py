@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from gateway import redelivery, settings
-from gateway.cli import journals
+from gateway.cli import journals, shared
 from gateway.cli.progress import Progress
 from gateway.github_api import (
     PAGE,
@@ -88,13 +88,9 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="only tell what would be requested again"
     )
-    parser.add_argument(
-        "--secrets",
-        type=Path,
-        default=Path(os.environ.get("GATEWAY_SECRETS", settings.DEFAULT_SECRETS)),
-        metavar="DIR",
-        help=f"the folder that has the token in a file {_TOKEN}, where no variable of that name is set "
-        "(default: %(default)s)",
+    shared.define_secrets(
+        parser,
+        f"the folder that has the token in a file {_TOKEN}, where no variable of that name is set",
     )
     parser.add_argument(
         "--api-url",
@@ -102,12 +98,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="the API, of a GitHub Enterprise Server https://HOST/api/v3 (default: %(default)s)",
     )
-    parser.add_argument(
-        "--format",
-        choices=["text", "json"],
-        default="text",
-        help="text, for people (the default), or json, one object",
-    )
+    shared.define_format(parser, "one object")
     parser.set_defaults(run=run)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway import replay, report, settings
-from gateway.cli import journals, wiring
+from gateway.cli import journals, shared, wiring
 from gateway.cli.progress import Progress
 from gateway.delivery import Verdict
 from gateway.diagnostic import has_errors
@@ -69,12 +69,7 @@ def define(parser: argparse.ArgumentParser) -> None:
     )
     journals.define(parser)
     wiring.define_files(parser)
-    parser.add_argument(
-        "--format",
-        choices=["text", "json"],
-        default="text",
-        help="text, for people (the default), or json, one object a line",
-    )
+    shared.define_format(parser, "one object a line")
     parser.set_defaults(run=run)
 
 

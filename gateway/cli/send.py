@@ -5,16 +5,15 @@ import http.client
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway import report, settings
+from gateway import report
 from gateway.authentication import Authentication
 from gateway.authoring import cases
-from gateway.cli import casefiles, request, wiring
+from gateway.cli import casefiles, request, shared, wiring
 from gateway.delivery import Reason
 from gateway.diagnostic import did_you_mean, has_errors
 from gateway.settings import SettingsError
@@ -53,13 +52,7 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)"
     )
-    parser.add_argument(
-        "--secrets",
-        type=Path,
-        default=Path(os.environ.get("GATEWAY_SECRETS", settings.DEFAULT_SECRETS)),
-        metavar="DIR",
-        help="the folder of secrets, as for serve (default: %(default)s)",
-    )
+    shared.define_secrets(parser)
     wiring.define_files(parser)
     parser.set_defaults(run=run)
 

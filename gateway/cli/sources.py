@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from gateway import report, settings
 from gateway.authentication import SecretReference
 from gateway.authoring import profile
-from gateway.cli import casefiles, wiring
+from gateway.cli import casefiles, shared, wiring
 from gateway.cli.wiring import Library
 from gateway.diagnostic import did_you_mean, has_errors
 from gateway.mapping import library
@@ -89,20 +89,9 @@ def define(parser: argparse.ArgumentParser) -> None:
     state.add_argument(
         "--missing", action="store_true", help="only sources that are not, for lack of a secret"
     )
-    parser.add_argument(
-        "--secrets",
-        type=Path,
-        default=Path(os.environ.get("GATEWAY_SECRETS", settings.DEFAULT_SECRETS)),
-        metavar="DIR",
-        help="the folder of secrets, as for serve (default: %(default)s)",
-    )
+    shared.define_secrets(parser)
     wiring.define_files(parser)
-    parser.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        help="text, for people (the default); json, for programs",
-    )
+    shared.define_format(parser, "for programs")
     parser.set_defaults(run=run)
 
 
