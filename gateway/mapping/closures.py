@@ -13,6 +13,8 @@ Closure = Callable[[Any], Any]
 Node = Mapping[str, Any]
 
 _NUMBERS = (int, float)
+_EMPTY = (str, list, dict)
+"""Types whose empty values are false."""
 
 
 def closure(node: Node) -> Closure:
@@ -22,7 +24,8 @@ def closure(node: Node) -> Closure:
 
 def is_false(value: Any) -> bool:
     """JMESPath's own falsehood: nothing, false, and empty text, lists and objects. 0 is true."""
-    return value is None or value is False or value in ("", [], {})
+    # Most values are true to Python, too; what is not is looked at.
+    return not value and (value is None or value is False or isinstance(value, _EMPTY))
 
 
 def condition(evaluate: Closure) -> Callable[[Any], bool]:
@@ -103,6 +106,18 @@ def _path(node: Node) -> tuple[str, ...] | None:
 
 
 def _fields(names: tuple[str, ...]) -> Closure:
+    if len(names) == 2:
+        first, second = names
+
+        def of_two(value: Any) -> Any:
+            if isinstance(value, dict):
+                inner = value.get(first)
+                if isinstance(inner, dict):
+                    return inner.get(second)
+            return None
+
+        return of_two
+
     def evaluate(value: Any) -> Any:
         for name in names:
             if not isinstance(value, dict):
@@ -115,13 +130,25 @@ def _fields(names: tuple[str, ...]) -> Closure:
 
 def _comparator(node: Node) -> Closure:
     left, right = (closure(child) for child in node["children"])
+    constant = _text(node["children"][1])
     match node["value"]:
+        # Most comparisons are with a text, which equals nothing but itself.
+        case "eq" if constant is not None:
+            return lambda value: left(value) == constant
+        case "ne" if constant is not None:
+            return lambda value: left(value) != constant
         case "eq":
             return lambda value: _equal(left(value), right(value))
         case "ne":
             return lambda value: not _equal(left(value), right(value))
         case operator:
             return _ordering(operator, left, right)
+
+
+def _text(node: Node) -> str | None:
+    """The text that a literal is; None for any other node."""
+    is_text = node["type"] == "literal" and isinstance(node["value"], str)
+    return node["value"] if is_text else None
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -155,7 +182,7 @@ def _or(node: Node) -> Closure:
 
     def evaluate(value: Any) -> Any:
         found = left(value)
-        return right(value) if is_false(found) else found
+        return found if found or not is_false(found) else right(value)
 
     return evaluate
 
@@ -165,7 +192,7 @@ def _and(node: Node) -> Closure:
 
     def evaluate(value: Any) -> Any:
         found = left(value)
-        return found if is_false(found) else right(value)
+        return right(value) if found or not is_false(found) else found
 
     return evaluate
 
@@ -255,6 +282,9 @@ def _function(node: Node) -> Closure:
     if direct is None:
         call = functions.LIBRARY.call_function
         return lambda value: call(name, [argument(value) for argument in arguments])
+    if len(arguments) == 1:
+        (only,) = arguments
+        return lambda value: direct(only(value))
     if len(arguments) == 2:
         first, second = arguments
         return lambda value: direct(first(value), second(value))

@@ -92,10 +92,27 @@ def direct(name: str, count: int) -> Callable[..., Any] | None:
         allowed.append(frozenset(one for word in words for one in PYTHON_TYPES[word]) or None)
     function = known.call or partial(LIBRARY.FUNCTION_TABLE[name]["function"], LIBRARY)
 
+    def checked(*arguments: Any) -> Any:
+        return LIBRARY.call_function(name, list(arguments))
+
+    # Most functions have one or two arguments, and without a loop they are called in half of the time.
+    if count == 1 and allowed[0] is not None:
+        only = allowed[0]
+        return lambda value: function(value) if type(value) in only else checked(value)
+    if count == 2 and allowed[0] is not None and allowed[1] is not None:
+        first, second = allowed[0], allowed[1]
+
+        def of_two(one: Any, other: Any) -> Any:
+            if type(one) in first and type(other) in second:
+                return function(one, other)
+            return checked(one, other)
+
+        return of_two
+
     def call(*arguments: Any) -> Any:
         for argument, types in zip(arguments, allowed, strict=True):
             if types is not None and type(argument) not in types:
-                return LIBRARY.call_function(name, list(arguments))
+                return checked(*arguments)
         return function(*arguments)
 
     return call
