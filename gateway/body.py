@@ -12,6 +12,9 @@ Decode = Callable[[bytes], Any]
 """Makes a JSON value of bytes. Raises what `msgspec.json.decode` does."""
 
 FORM = "application/x-www-form-urlencoded"
+MAX_VALUES = 2_000_000
+"""Values of a body. Small ones take many times their bytes in memory, and whoever builds them keeps the
+interpreter from everyone else. Real deliveries have one in twenty bytes or more, and 25 MiB at most."""
 _PAYLOAD_FIELD = "payload"
 _BYTE_OFFSET = re.compile(r" \(byte (\d+)\)$")
 _JSON_PATH = re.compile(r" - at `[^`]*`$")
@@ -49,10 +52,13 @@ def read(body: bytes, content_type: str, decode: Decode = msgspec.json.decode) -
     """The JSON value of a body, of the `payload` field of a form, or of a form's fields, as far as
     `decode` builds it.
 
-    Raises NotJSON, also for NaN, lone surrogates, invalid UTF-8 and nesting too deep to read.
+    Raises NotJSON, also for NaN, lone surrogates, invalid UTF-8, and for nesting too deep or more values
+    than are read.
     """
     if media_type(content_type) == FORM:
         body = _form(body)
+    if len(body) > MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise NotJSON(f"more than {MAX_VALUES:,} values", *_position(body, len(body)))
     try:
         return decode(body)
     except RecursionError:

@@ -3,6 +3,7 @@
 import tracemalloc
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway import body
@@ -47,8 +48,8 @@ def test_of_a_key_that_comes_twice_the_last_counts() -> None:
 
 
 def test_what_is_not_read_takes_no_memory() -> None:
-    """Eight megabytes of the smallest lists, where a mapping reads nothing of the kind. Row 28."""
-    filler = b"[" + b",".join([b"[]"] * 2_700_000) + b"]"
+    """A megabyte of the smallest lists, where a mapping reads nothing of the kind. Row 28."""
+    filler = b"[" + b",".join([b"[]"] * 400_000) + b"]"
     text = b'{"ref": "refs/heads/main", "filler": ' + filler + b"}"
     delivery = Delivery(
         source="github",
@@ -57,9 +58,33 @@ def test_what_is_not_read_takes_no_memory() -> None:
         body=text,
         received_at=RECEIVED_AT,
     )
+    plan = plans()["github"]
+    plan.read(msgspec.structs.replace(delivery, body=b"{}"))
     tracemalloc.start()
-    outcome: Any = plans()["github"].read(delivery).outcome
+    outcome: Any = plan.read(delivery).outcome
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert outcome is not None
     assert peak < len(text) // 4
+
+
+@pytest.mark.parametrize("smallest", [b"[]", b"{}", b"0", b'""', b'{"a":[]}'])
+@pytest.mark.parametrize("before", [b"", b'{"commits":', b"{"])
+def test_a_body_of_nothing_but_values_is_not_built(smallest: bytes, before: bytes) -> None:
+    """Nor is it read to its end for what else is wrong with it. Row 28."""
+    text = before + b"[" + b",".join([smallest] * (body.MAX_VALUES + 1)) + b"]"
+    tracemalloc.start()
+    with pytest.raises(body.NotJSON, match="more than 2,000,000 values"):
+        body.read(text, JSON)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * len(text)
+
+
+def test_a_large_body_of_ordinary_values_is_read() -> None:
+    """As large as a delivery may be."""
+    value = {"id": "a" * 40, "message": "one, two", "added": ["docs/read/me.md"]}
+    most = 25 * 1024 * 1024
+    text = msgspec.json.encode([value] * (most // (len(msgspec.json.encode(value)) + 1)))
+    assert most - 1024 < len(text) <= most
+    assert body.read(text, JSON)[-1] == value
