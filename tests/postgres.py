@@ -33,9 +33,10 @@ def programs() -> Path:
 
 
 class Server:
-    """A server with its data in a folder of its own, on a port of the loopback; durable."""
+    """A server with its data in a folder of its own, on a port of the loopback; durable. With a primary
+    it is a standby of that one, which knows it by its name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, primary: "Server | None" = None, name: str = "") -> None:
         self.port = free_port()
         self._folder = folder
         self._data = folder / "data"
@@ -43,6 +44,13 @@ class Server:
         self._names = itertools.count(1)
         if os.getuid() == 0:
             shutil.chown(folder, USER)
+        if primary is not None:
+            self._run(
+                "pg_basebackup",
+                *("-d", f"{primary.url(USER)}?application_name={name}"),
+                *("-D", str(self._data), "--write-recovery-conf", "--checkpoint=fast"),
+            )
+            return
         password = folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -71,6 +79,10 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         if self.is_running:
             self._run("pg_ctl", "-D", str(self._data), "-w", "-m", mode, "stop")
+
+    def promote(self) -> None:
+        """Makes a standby a primary."""
+        self._run("pg_ctl", "-D", str(self._data), "-w", "promote")
 
     @property
     def is_running(self) -> bool:
@@ -120,13 +132,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Server]:
-    """A running server for the length of a block."""
+def server(primary: Server | None = None, name: str = "") -> Iterator[Server]:
+    """A running server, or a standby, for the length of a block."""
     # Not in pytest's own folder, which the server's user may not enter.
     folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
     made = None
     try:
-        made = Server(folder)
+        made = Server(folder, primary, name)
         yield made.start()
     finally:
         if made is not None and made.is_running:

@@ -28,7 +28,7 @@ from gateway.journal.retention import KEEP_ALL, Retention
 from tests import samples
 from tests.harness import Gateway, eventually, require_program, run_cli, running
 from tests.journals import PostgresHome, append, entry
-from tests.postgres import PASSWORD, Network, Server, network, pgbouncer
+from tests.postgres import PASSWORD, Network, Server, network, pgbouncer, server
 
 FAULTS = int(os.environ.get("GATEWAY_TEST_FAULTS", "20"))
 _SHOW_ALL = (
@@ -616,6 +616,75 @@ def test_faults_lose_nothing_that_was_acknowledged(
     assert len(shown) == _rows(postgres, database, "deliveries")
     found = list(Archive(PostgresServer(postgres.url(database))).verify())
     assert not any(found)
+
+
+def test_a_failover_to_a_synchronous_standby_loses_nothing(tmp_path: Path) -> None:
+    """The primary is killed under load, the standby that has more takes over, and the gateway finds it."""
+    with _cluster("ANY 1 (one, two)") as (primary, standbys):
+        hosts = ",".join(f"127.0.0.1:{one.port}" for one in (primary, *standbys))
+        url = primary.url("journal").replace(f"127.0.0.1:{primary.port}", hosts)
+        with running(tmp_path, "--journal", url, *_SHOW_ALL) as gateway:
+            load = _Load(gateway)
+            with load.running():
+                load.wait_for(200)
+                primary.kill()
+                heir = max(standbys, key=_received)
+                heir.promote()
+                slowest = load.wait_for(200)
+            print(f"{len(load.acknowledged)} acknowledged, back in {slowest:.1f} s")
+            kept = _rows(heir, "journal", "deliveries")
+            eventually(lambda: len(_commits(gateway)) == kept)
+            assert load.acknowledged <= set(_commits(gateway))
+            assert gateway.counter("gateway_journal_missing_deliveries") == 0
+        assert set(load.statuses) <= {202, 503}
+        assert not any(Archive(PostgresServer(heir.url("journal"))).verify())
+
+
+def test_what_a_failover_to_another_standby_loses_is_told(tmp_path: Path) -> None:
+    """One that is not synchronous and fell behind: the test above would see it."""
+    with _cluster("") as (primary, (standby, _)):
+        url = primary.url("journal").replace(
+            f"127.0.0.1:{primary.port}", f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        )
+        with running(tmp_path, "--journal", url, *_SHOW_ALL) as gateway:
+
+            def is_taken(number: int) -> bool:
+                push = samples.github_push("octo/shop", f"{number:040x}", 1_790_000_000 + number)
+                return gateway.github("push", push, f"d-{number}").status == 202
+
+            assert is_taken(0)
+            eventually(lambda: _received(standby) == _written(primary))
+            primary.execute("ALTER SYSTEM SET max_wal_senders = 0")
+            primary.stop()
+            primary.start()
+            assert all(map(is_taken, range(1, 6)))
+            primary.kill()
+            standby.promote()
+            eventually(lambda: is_taken(6))
+            assert gateway.counter("gateway_journal_missing_deliveries") == 5
+            assert "5 deliveries" in gateway.output
+
+
+@contextlib.contextmanager
+def _cluster(synchronous: str) -> Iterator[tuple[Server, tuple[Server, Server]]]:
+    """A primary with a database `journal`, and two standbys, `one` and `two`; which of them have to
+    confirm a commit."""
+    with server() as primary, server(primary, "one") as one, server(primary, "two") as two:
+        # Only now: whoever takes over is to wait for nobody.
+        primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{synchronous}'")
+        primary.execute("SELECT pg_reload_conf()")
+        primary.execute("CREATE DATABASE journal")
+        yield primary, (one, two)
+
+
+def _written(primary: Server) -> int:
+    """The end of what a primary has written."""
+    return int(primary.execute("SELECT pg_current_wal_lsn() - '0/0'")[0][0])
+
+
+def _received(standby: Server) -> int:
+    """The end of what a standby has received."""
+    return int(standby.execute("SELECT pg_last_wal_receive_lsn() - '0/0'")[0][0])
 
 
 def _restart(postgres: Server, how: str) -> None:
