@@ -1,7 +1,9 @@
 """Events folded into series: correlation in any order, sample times, the window."""
 
+import gc
 import itertools
 import subprocess
+import weakref
 from collections.abc import Iterable, Sequence
 
 from hypothesis import given, settings
@@ -241,6 +243,19 @@ def test_a_sample_can_stand_at_its_events_own_time() -> None:
     assert found[deploy_series(COMMIT)] == ("980", receipt - 20_000)
     assert found[commit_series(COMMIT)][1] == receipt
     assert found[deploy_series(IMAGE)] == ("100", receipt)
+
+
+def test_a_fold_that_is_dropped_is_gone_without_the_collector() -> None:
+    """A reload makes another one, and a long history is kept from the collector."""
+    series = fold(_once([commit(), deployment(COMMIT), failure("created", 600)]))
+    assert shown(series, NOW + 2_000)
+    parts = [weakref.ref(one) for one in (series, series.correlation, series.correlation._lineage)]
+    gc.disable()
+    try:
+        del series
+        assert [part() for part in parts] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_labels_are_escaped() -> None:

@@ -29,21 +29,28 @@ class Verdict(NamedTuple):
     failed: bool
 
 
+_NAMESPACE_BITS = 32
+_NO_FAILURES = array("d")
+
+
 class Failures:
     """The deployments and failures of one app, each in the order of time. `rank` orders deployments of
-    one time, of whose order of arrival nothing may depend."""
+    one time, of whose order of arrival nothing may depend. There may be a million apps, so one with a
+    single deployment is kept small."""
+
+    __slots__ = ("_deployed", "_deployed_at", "_failures", "_rank")
 
     def __init__(self, rank: Callable[[Deployed], tuple[str, str]]) -> None:
         self._rank = rank
         self._deployed_at = array("d")
-        self._names = array("I")
-        self._namespaces = array("I")
-        self._failures = array("d")
+        self._deployed = array("Q")
+        self._failures = _NO_FAILURES
 
     def __contains__(self, deployed: Deployed) -> bool:
         at, ends = bisect_left(self._deployed_at, deployed.at), len(self._deployed_at)
+        packed = _packed(deployed)
         while at < ends and self._deployed_at[at] == deployed.at:
-            if self._names[at] == deployed.name and self._namespaces[at] == deployed.namespace:
+            if self._deployed[at] == packed:
                 return True
             at += 1
         return False
@@ -55,8 +62,7 @@ class Failures:
         taken = self._has_failures(deployed.at, until)
         before = self._nth(at - 1) if at else None
         self._deployed_at.insert(at, deployed.at)
-        self._names.insert(at, deployed.name)
-        self._namespaces.insert(at, deployed.namespace)
+        self._deployed.insert(at, _packed(deployed))
         if not taken:
             return []
         verdicts = [Verdict(deployed, failed=True)]
@@ -76,7 +82,9 @@ class Failures:
         return at
 
     def _nth(self, at: int) -> Deployed:
-        return Deployed(self._deployed_at[at], self._names[at], self._namespaces[at])
+        packed = self._deployed[at]
+        namespace = packed & ((1 << _NAMESPACE_BITS) - 1)
+        return Deployed(self._deployed_at[at], packed >> _NAMESPACE_BITS, namespace)
 
     def fail(self, created: float) -> list[Verdict]:
         """Takes in a failure, created at this time (epoch seconds)."""
@@ -86,6 +94,8 @@ class Failures:
             until = self._deployed_at[at] if at < len(self._deployed_at) else float("inf")
             if not self._has_failures(self._deployed_at[at - 1], until):
                 verdicts.append(Verdict(self._nth(at - 1), failed=True))
+        if self._failures is _NO_FAILURES:
+            self._failures = array("d")
         insort(self._failures, created)
         return verdicts
 
@@ -93,6 +103,11 @@ class Failures:
         # A failure at the very moment of a deployment came with it.
         first = bisect_left(self._failures, since)
         return first < len(self._failures) and self._failures[first] < until
+
+
+def _packed(deployed: Deployed) -> int:
+    """The name and the namespace of a deployment as one number."""
+    return deployed.name << _NAMESPACE_BITS | deployed.namespace
 
 
 class Restoration:

@@ -9,6 +9,7 @@ every order of arrival gives the same series. Pure: no clock and no I/O.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -82,6 +83,8 @@ class Correlation:
         # In the order of the changes.
         self._changed: dict[str, None] = {}
         self._failures: dict[str, Failures] = {}
+        # One for all of them, and none that leads back here: what was folded goes at once, as a whole.
+        self._rank = partial(_rank, self._lineage, self._namespaces)
         self._issues = Issues()
 
     @property
@@ -279,9 +282,6 @@ class Correlation:
             failures = self._failures[app] = Failures(self._rank)
         return failures
 
-    def _rank(self, deployed: Deployed) -> tuple[str, str]:
-        return self._lineage.text(deployed.name), self._namespaces[deployed.namespace]
-
     def _fail(self, event: Event) -> list[Shown]:
         app, issue, at = event.text("app"), event.text("issue_number"), event.number("timestamp")
         created = event.text("event") == "created"
@@ -303,6 +303,11 @@ class Correlation:
                 "change": 1 if verdict.failed else -1,
             }
             shown.append(Shown(Event(events.FAILED_DEPLOYMENT, fields), at=verdict.deployed.at))
+
+
+def _rank(lineage: Lineage, namespaces: Texts, deployed: Deployed) -> tuple[str, str]:
+    """What orders deployments of one time."""
+    return lineage.text(deployed.name), namespaces[deployed.namespace]
 
 
 def _suspicion(at: float, received_at: float) -> Suspicion | None:
