@@ -224,7 +224,7 @@ async def _endless_apps(folder: Path) -> list[str]:
     ]
 
 
-REMEMBERED = 2_000
+REMEMBERED = 1_500
 """Bytes of an app that has one commit and one deployment, at most."""
 
 
