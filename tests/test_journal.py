@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import fcntl
+import random
 import sqlite3
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,14 +14,25 @@ import apsw
 import pytest
 
 from gateway.delivery import Reason, Verdict
+from gateway.journal import sqlite
 from gateway.journal.archive import Archive, Selection
+from gateway.journal.batch import candidate
 from gateway.journal.entry import (
     JournalError,
     JournalUnavailable,
     Overloaded,
     Recorded,
+    Stored,
 )
-from gateway.journal.sqlite import APPLICATION_ID, SqliteStore
+from gateway.journal.sqlite import (
+    APPLICATION_ID,
+    WAL_LIMIT,
+    SqliteFile,
+    SqliteStore,
+    in_use,
+    lock_path,
+    log_path,
+)
 from gateway.journal.writer import MAX_WAITING, Writer
 from tests import samples
 from tests.harness import Gateway
@@ -58,6 +73,49 @@ def test_a_known_id_or_only_known_events_are_a_duplicate(home: Home) -> None:
     ]
     assert stored[1].new_events == stored[2].new_events == ()
     assert len(events(home)) == 1
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_duplicate_with_another_body_is_kept(home: Home, at_once: bool) -> None:
+    """As where the mapping takes for an id, or for an event, what several deliveries share: none of them
+    is lost, and each once, however often it comes."""
+    named = [entry(1, body=b"%d" % number, events=(event(number),)) for number in (1, 2, 3)]
+    telling = [entry(4 + number, body=b"%d" % number, events=(event(1),)) for number in (1, 2)]
+    sent = [*named, *telling, *named, *telling]
+    journal = Writer(home.store())
+
+    async def work() -> list[Stored]:
+        if at_once:
+            return await asyncio.gather(*map(journal.append, sent))
+        return [await journal.append(one) for one in sent]
+
+    outcomes = [one.verdict for one in run(journal, work())]
+    assert outcomes == [Verdict.ACCEPTED] + [Verdict.DUPLICATE] * 9
+    assert [one.event for one in events(home)] == [event(1)]
+    archive = Archive(home.database())
+    kept = [(one.delivery, archive.load(one.number).body) for one in archive.oldest(Selection())]
+    assert [(name.partition("~")[0], body) for name, body in kept] == [
+        ("d-1", b"1"),
+        ("d-1", b"2"),
+        ("d-1", b"3"),
+        ("d-6", b"2"),
+    ]
+    assert len({name for name, _ in kept}) == 4
+
+
+def test_an_id_that_several_share_hides_no_dead_letter(home: Home) -> None:
+    """As long as none of them was accepted, each is what it is."""
+    failed = [
+        entry(1, body=b"%d" % number, verdict=Verdict.DEAD_LETTERED, events=())
+        for number in (1, 2, 1, 2)
+    ]
+    assert [one.verdict for one in append(home, *failed)] == [
+        Verdict.DEAD_LETTERED,
+        Verdict.DEAD_LETTERED,
+        Verdict.DUPLICATE,
+        Verdict.DUPLICATE,
+    ]
+    assert Archive(home.database()).open_dead_letters() == {"github": 2}
 
 
 def test_only_the_new_events_of_a_delivery_are_new(home: Home) -> None:
@@ -161,6 +219,48 @@ def test_one_gateway_at_a_time(tmp_path: Path) -> None:
             SqliteStore(path)
     finally:
         journal.close()
+
+
+def test_who_only_looks_keeps_no_gateway_from_starting(tmp_path: Path) -> None:
+    """It has the lock for a moment, and a start waits for that."""
+    path = tmp_path / "journal.sqlite"
+    SqliteStore(path).close()
+    assert not in_use(path)
+    with lock_path(path).open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        store = SqliteStore(path)
+    assert in_use(path)
+    store.close()
+
+
+def test_who_reads_for_long_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup, or a history that is folded, keeps a long log from being cut, and keeps no delivery waiting."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 60_000)
+    path = tmp_path / "journal.sqlite"
+    store = SqliteStore(path)
+    store.commit([candidate(entry(0)), candidate(entry(1))])
+    store.tend()
+    noise = random.Random(1)
+    with SqliteFile(path).reader() as query:
+        reading = query("SELECT seq FROM deliveries", ())
+        next(reading)
+        for first in range(2, 1_002, 50):
+            numbers = range(first, first + 50)
+            store.commit([candidate(entry(one, body=noise.randbytes(20_000))) for one in numbers])
+        assert log_path(path).stat().st_size > WAL_LIMIT
+        started = time.monotonic()
+        store.tend()
+        assert time.monotonic() - started < 30
+        assert next(reading)
+    store.tend()
+    assert log_path(path).stat().st_size > WAL_LIMIT
+    store.commit([candidate(entry(2_000))])
+    store.tend()
+    assert log_path(path).stat().st_size < WAL_LIMIT
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,7 @@ def test_a_copy_under_load_holds_all_that_was_acknowledged_before(tmp_path: Path
         sender.join()
     assert done.code == 0, done
     assert done.out.startswith(f"wrote {copy}, ")
+    assert copy.stat().st_mode & 0o777 == 0o600, "it tells what vendors sent"
     assert after > before
     assert [path.name for path in copy.parent.iterdir()] == ["journal.sqlite"]
     assert _journal(copy, "verify").code == 0
@@ -229,7 +230,10 @@ def test_what_cannot_be_backed_up_is_said(made: Shop, tmp_path: Path) -> None:
     there.write_text("precious")
     for arguments, words in (
         ((str(there),), "exists; name a new file"),
-        ((str(tmp_path / "no" / "copy"),), "cannot"),
+        (
+            (str(tmp_path / "no" / "copy"),),
+            f"cannot write {tmp_path / 'no' / 'copy'}: No such file",
+        ),
         ((), "backup needs a FILE"),
     ):
         done = _journal(made.journal, "backup", *arguments)

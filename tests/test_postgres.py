@@ -466,17 +466,23 @@ def _fill(store: PostgresStore, count: int) -> None:
 # Through processes
 
 
-@pytest.fixture
-def replicas(tmp_path: Path, url: str) -> Iterator[tuple[Gateway, Gateway]]:
+@contextlib.contextmanager
+def _two(folder: Path, url: str) -> Iterator[tuple[Gateway, Gateway]]:
     """Two gateways with one journal."""
     with contextlib.ExitStack() as stack:
-        folders = tmp_path / "one", tmp_path / "two"
-        for folder in folders:
-            folder.mkdir()
+        folders = folder / "one", folder / "two"
+        for own in folders:
+            own.mkdir()
         one, two = (
-            stack.enter_context(running(folder, "--journal", url, *_SHOW_ALL)) for folder in folders
+            stack.enter_context(running(own, "--journal", url, *_SHOW_ALL)) for own in folders
         )
         yield one, two
+
+
+@pytest.fixture
+def replicas(tmp_path: Path, url: str) -> Iterator[tuple[Gateway, Gateway]]:
+    with _two(tmp_path, url) as both:
+        yield both
 
 
 def test_the_same_delivery_at_two_replicas_at_once_is_one(
@@ -638,6 +644,24 @@ def test_a_failover_to_a_synchronous_standby_loses_nothing(tmp_path: Path) -> No
             assert gateway.counter("gateway_journal_missing_deliveries") == 0
         assert set(load.statuses) <= {202, 503}
         assert not any(Archive(PostgresServer(heir.url("journal"))).verify())
+
+
+def test_nothing_is_read_from_a_standby_that_is_behind(tmp_path: Path) -> None:
+    """Where its host is the first of the URL: what it does not show yet would never be asked for again."""
+    with _cluster("ANY 1 (one, two)") as (primary, (standby, _)):
+        hosts = f"127.0.0.1:{standby.port},127.0.0.1:{primary.port}"
+        url = primary.url("journal").replace(f"127.0.0.1:{primary.port}", hosts)
+        with _two(tmp_path, url) as both:
+            standby.execute("SELECT pg_wal_replay_pause()")
+            for number in range(4):
+                push = samples.github_push("octo/web", f"{number:040x}", 1_790_000_000 + number)
+                assert both[number % 2].github("push", push, f"d-{number}").status == 202
+            eventually(lambda: [len(_commits(gateway)) for gateway in both] == [4, 4])
+        standby.execute("SELECT pg_wal_replay_resume()")
+        with contextlib.closing(PostgresStore(PostgresServer(primary.url("journal")))) as store:
+            assert [one.place for one in store.events(until=4)] == [1, 2, 3, 4]
+            with pytest.raises(JournalUnavailable, match="as far as event 4 of 5"):
+                list(store.events(until=5))
 
 
 def test_what_a_failover_to_another_standby_loses_is_told(tmp_path: Path) -> None:

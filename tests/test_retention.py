@@ -12,10 +12,10 @@ from gateway.delivery import Verdict
 from gateway.journal.archive import Archive, Selection
 from gateway.journal.batch import candidate
 from gateway.journal.entry import Entry
-from gateway.journal.retention import Retention
-from gateway.journal.sqlite import PRUNE, SqliteFile, SqliteStore
+from gateway.journal.retention import PRUNE, Retention
+from gateway.journal.sqlite import SqliteFile, SqliteStore
 from tests.harness import Gateway, eventually, running
-from tests.journals import entry
+from tests.journals import Home, entry
 
 DAY = 86_400.0
 ALL = Selection(limit=100_000)
@@ -103,6 +103,46 @@ def test_the_oldest_go_where_the_journal_is_too_large(tmp_path: Path) -> None:
     store.close()
     assert 0 < len(kept) < 3 * PRUNE
     assert path.stat().st_size <= limit
+
+
+def test_deliveries_stay_where_it_is_events_that_make_the_journal_large(tmp_path: Path) -> None:
+    """Were they to go, they would go as soon as they come, and make no room."""
+    path = tmp_path / "journal.sqlite"
+    entries = [msgspec.structs.replace(_aged(number, 0), body=b"{}") for number in range(9 * PRUNE)]
+    store = _filled(path, Retention(size=1024 * 1024, deliveries=DAY), *entries)
+    _tend(store)
+    assert path.stat().st_size > 1024 * 1024
+    left = len(_kept(path))
+    assert left > PRUNE
+    store.commit([candidate(_aged(10 * PRUNE, 0))])
+    _tend(store)
+    assert len(_kept(path)) == left + 1
+    store.close()
+
+
+def test_a_clock_that_was_ahead_keeps_nothing_from_going(home: Home) -> None:
+    """What came then stays until its time has come, or until the journal is too large."""
+    noise = random.Random(1)
+
+    def body() -> bytes:
+        return noise.randbytes(4_000)
+
+    ahead = [_aged(number, -100 * DAY) for number in range(PRUNE + 1)]
+    old = [_aged(number, 2 * DAY) for number in range(PRUNE + 1, PRUNE + 4)]
+    entries = [msgspec.structs.replace(one, body=body()) for one in (*ahead, *old)]
+    for retention, left in (
+        (Retention(deliveries=DAY), PRUNE + 1),
+        (Retention(size=1024 * 1024), PRUNE // 2 + 1),
+    ):
+        store = home.store(retention)
+        store.commit([candidate(one) for one in entries])
+        while store.tend():
+            pass
+        store.close()
+        archive = Archive(home.database())
+        assert archive.count(ALL) <= left
+        assert archive.oldest(ALL)[0].received_at > time.time()
+        entries = []
 
 
 def test_a_little_is_removed_at_a_time(tmp_path: Path) -> None:

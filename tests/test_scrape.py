@@ -1,7 +1,10 @@
 """Scrapes: whole and in parts, in both formats, compressed, of many series, by a real Prometheus."""
 
+import asyncio
 import gzip
 import hashlib
+import json
+import re
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -12,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import exposition
+from gateway.app import edge
 from gateway.event import Event
 from gateway.mapping import library
 from gateway.mapping.compiler import compile_files
 from gateway.series import CHUNK, Family, Series, Window
+from tests import inprocess, shop
 from tests.harness import Gateway, running
 from tests.prometheus import scraping
 from tests.samples import github_push
@@ -199,3 +204,38 @@ def test_passing_over_what_left_the_window_shows_the_same(
             shown.append([(one.name, sorted(one.lines)) for one in series.families()])
         assert shown[0] == shown[1]
     assert whole.correlation.coverage() == passing.correlation.coverage()
+
+
+def test_a_clock_that_was_ahead_leaves_nothing_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is right again, what comes is of now."""
+    (tmp_path / "shop.yaml").write_text(shop.mapping(shop.MENDED))
+    clock = _Clock()
+    monkeypatch.setattr(edge, "time", clock)
+
+    async def work() -> None:
+        arguments = ("--mappings", str(tmp_path / "shop.yaml"), "--scrape-interval", "0")
+        async with inprocess.gateway(tmp_path, *arguments) as gateway:
+            for number, ahead in enumerate((0, 86_400, 0)):
+                clock.ahead = ahead
+                body = json.dumps(shop.delivery(number)).encode()
+                headers = [(b"content-type", b"application/json")]
+                path = b"/hooks/shop"
+                answer = await inprocess.call(gateway.public, "POST", path, headers, body)
+                assert answer.status == 202
+            text = (await gateway.metrics()).body.decode()
+        shown = re.findall(r'deploy_timestamp\{app="/(app-\d)/".* (\d+)$', text, re.MULTILINE)
+        assert "app-2" in [app for app, at in shown if int(at) / 1000 < time.time() + 60]
+
+    asyncio.run(work())
+
+
+class _Clock:
+    """The module `time`, by a clock that is ahead by so many seconds."""
+
+    ahead = 0.0
+    perf_counter = staticmethod(time.perf_counter)
+
+    def time(self) -> float:
+        return time.time() + self.ahead

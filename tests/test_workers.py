@@ -1,13 +1,15 @@
 """Several processes that take deliveries: one journal, one scrape, and each of them may die."""
 
+import contextlib
 import http.client
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ import apsw
 import pytest
 
 from tests import samples
-from tests.harness import Answer, Gateway, eventually, request, running
+from tests.harness import SECRETS, Answer, Gateway, eventually, request, running
 
 NOW = 1_790_000_000
 MAPPING = """\
@@ -91,27 +93,88 @@ def test_a_delivery_told_to_both_at_once_is_kept_once(several: Gateway) -> None:
 
 def test_a_reload_reaches_all(several: Gateway) -> None:
     """When it is answered, every worker maps by what is new; one that is wrong changes none."""
-    path = several.folder / "mappings" / "shop.yaml"
-    body = {"app": "kiosk", "commit": samples.SHA, "at": NOW, "stage": "live"}
-
-    def outcomes(number: int) -> set[str]:
-        def tell(one: int) -> str:
-            told = {**body, "at": NOW + number * 100 + one}
-            headers = {"X-Id": f"{number}-{one}"}
-            return str(
-                several.post("/hooks/shop", json.dumps(told).encode(), headers).json()["outcome"]
-            )
-
-        with ThreadPoolExecutor(8) as senders:
-            return set(senders.map(tell, range(40)))
-
-    assert outcomes(1) == {"ignored"}
+    path = _mapping(several)
+    path.write_text(MAPPING.format(stage="production"))
+    assert _reload(several) == 200
+    assert _outcomes(several, 1, "live") == {"ignored"}
     path.write_text(MAPPING.format(stage="live"))
     assert _reload(several) == 200
-    assert outcomes(2) == {"accepted"}
+    assert _outcomes(several, 2, "live") == {"accepted"}
     path.write_text("source: shop\n")
     assert _reload(several) == 422
-    assert outcomes(3) == {"accepted"}
+    assert _outcomes(several, 3, "live") == {"accepted"}
+
+
+def test_workers_serve_what_the_gateway_has_read(several: Gateway) -> None:
+    """Also where a file is only half written by the time that they come to it."""
+    path = _mapping(several)
+    with _reloading(several, MAPPING.format(stage="early"), "early") as status:
+        path.write_text("source: shop\nrules: [")
+    assert status() == 200
+    assert _outcomes(several, 4, "early") == {"accepted"}
+    path.write_text(MAPPING.format(stage="early"))
+    assert _reload(several) == 200
+
+
+def test_a_worker_that_cannot_reload_is_told_of_and_tries_again(several: Gateway) -> None:
+    """Though nothing has changed on disk since the gateway itself read it."""
+    secret = several.folder / "shop.secret"
+    secret.write_text("a secret of the shop")
+    scheme = "authenticate: {scheme: token, header: X-Secret, secret: {file: shop.secret}}"
+    text = MAPPING.format(stage="late").replace("authenticate: none", scheme)
+    with _reloading(several, text, "late") as status:
+        secret.unlink()
+    assert status() == 503
+    assert several.counter("gateway_config_last_reload_successful") == 0
+    assert _outcomes(several, 5, "late", "X-Secret") == {"ignored"}
+    secret.write_text("a secret of the shop")
+    assert _reload(several) == 200
+    assert several.counter("gateway_config_last_reload_successful") == 1
+    assert _outcomes(several, 6, "late", "X-Secret") == {"accepted"}
+
+
+def _mapping(gateway: Gateway) -> Path:
+    return gateway.folder / "mappings" / "shop.yaml"
+
+
+def _outcomes(gateway: Gateway, number: int, stage: str, secret: str = "") -> set[str]:
+    """What becomes of forty deliveries of this stage, which all workers have a part of."""
+    body = {"app": "kiosk", "commit": samples.SHA, "stage": stage}
+    given = {secret: "a secret of the shop"} if secret else {}
+
+    def tell(one: int) -> str:
+        told = json.dumps({**body, "at": NOW + number * 100 + one}).encode()
+        answer = gateway.post("/hooks/shop", told, {"X-Id": f"{number}-{one}", **given})
+        return str(answer.json()["outcome"])
+
+    with ThreadPoolExecutor(8) as senders:
+        return set(senders.map(tell, range(40)))
+
+
+@contextlib.contextmanager
+def _reloading(gateway: Gateway, text: str, stage: str) -> Iterator[Callable[[], int]]:
+    """Reloads a mapping; the block is for what happens between the gateway's reading of it and that of
+    its workers. Gives what tells the status of the answer afterwards."""
+    _mapping(gateway).write_text(text)
+    pids = _workers(gateway)
+    payload = json.dumps(
+        {"app": "kiosk", "commit": samples.SHA, "stage": stage, "at": NOW}
+    ).encode()
+
+    def is_read() -> bool:
+        answer = request(gateway.internal, "POST", "/try/shop", payload)
+        return bool(answer.json()["outcome"] == "accepted")
+
+    with ThreadPoolExecutor(1) as asking:
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            answer = asking.submit(_reload, gateway)
+            eventually(is_read)
+            yield answer.result
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
 
 def test_a_worker_that_dies_is_replaced_and_nothing_acknowledged_is_lost(several: Gateway) -> None:
@@ -153,6 +216,23 @@ def test_a_worker_that_dies_is_replaced_and_nothing_acknowledged_is_lost(several
     assert acknowledged <= shown.keys()
     assert set(shown.values()) == {1}
     eventually(lambda: several.get("/-/ready").status == 200)
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """As where memory lacks for a moment: the others go on, and it is started when it can be."""
+    python = tmp_path / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    environment = {**SECRETS, "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = (str(python), "-m", "gateway")
+    with running(tmp_path, "--workers", "2", program=program, environment=environment) as gateway:
+        victim, other = _workers(gateway)
+        python.rename(tmp_path / "gone")
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: "cannot be started: No such file" in gateway.output)
+        assert _workers(gateway) == [other]
+        assert _push(gateway, "octo/one", 1).status == 202
+        (tmp_path / "gone").rename(python)
+        eventually(partial(_is_replaced, gateway, victim))
 
 
 def test_workers_end_with_the_gateway(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from gateway.source import Source
 
 log = logging.getLogger("gateway")
 
+SET_BACK = 1.0
+"""Seconds; by less a clock is set back only in being kept right."""
 _NO_COMMIT = "the journal cannot commit now"
 
 
@@ -132,9 +134,11 @@ class Edge:
         return answer
 
     def _receipt(self) -> float:
-        """Now in epoch seconds, later than every receipt before: two events whose time is that of
+        """Now in epoch seconds, later than the receipt before: two events whose time is that of
         their receipt are two events, however close they come."""
-        self._last_receipt = max(time.time(), self._last_receipt + 1e-6)
+        now, last = time.time(), self._last_receipt
+        # A clock that was ahead and is set back is believed: else all that comes would stay ahead with it.
+        self._last_receipt = last + 1e-6 if now <= last < now + SET_BACK else now
         return self._last_receipt
 
     def _log_answer(self, answer: Answer) -> None:

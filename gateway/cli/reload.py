@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 
 from msgspec import Struct
@@ -51,13 +52,15 @@ class _Attempt(Struct, frozen=True):
     found: Served | Refused | SettingsError
 
 
-async def _to_nobody() -> None:
+async def _to_nobody() -> Sequence[str]:
     """No other process is to reload."""
+    return ()
 
 
 class Reloader:
     """One for the process, on its event loop; `running` does the work. What is served here already,
-    `spread` has other processes serve, too."""
+    `spread` has other processes serve, too, and says of each that does not why. `load` reads mappings
+    and models, knowing what was read last; without it they are read from the settings' paths."""
 
     def __init__(
         self,
@@ -65,9 +68,12 @@ class Reloader:
         environment: Mapping[str, str],
         served: Served,
         pipeline: Pipeline,
-        spread: Callable[[], Awaitable[None]] = _to_nobody,
+        spread: Callable[[], Awaitable[Sequence[str]]] = _to_nobody,
+        load: Callable[[Library], Library] | None = None,
     ) -> None:
         self._spread = spread
+        self._load = load or partial(wiring.load, settings.sources)
+        self._behind: Sequence[str] = ()
         self._settings = settings
         self._environment = environment
         self._pipeline = pipeline
@@ -147,7 +153,7 @@ class Reloader:
         look = self._look_around()
         found: Served | Refused | SettingsError
         try:
-            loaded = wiring.load(settings.sources, loaded)
+            loaded = self._load(loaded)
             secrets = wiring.look_at_secrets(loaded.compilation, environment, settings.secrets)
             look = (*loaded.look, *secrets)
             found = wiring.served(
@@ -180,7 +186,10 @@ class Reloader:
             compiled = found.library.compilation
             await self._pipeline.adopt(found.sources.live, compiled.models, compiled.apps)
             self._served = found
-            await self._spread()
+        if has_changed or self._behind:
+            self._behind = await self._spread()
+        if self._behind:
+            return self._lag(reasons)
         self._failure = ""
         self._tell(found)
         if has_changed or mended or reasons != {WATCH}:
@@ -211,6 +220,14 @@ class Reloader:
         self._keep(reasons, report)
         members: Mapping[str, object] = {"report": report, "diagnostics": diagnostics}
         return Reloaded(HTTPStatus.UNPROCESSABLE_ENTITY, members, f"{summary}; {KEPT}")
+
+    def _lag(self, reasons: set[str]) -> Reloaded:
+        """What is served here is not served by every other process."""
+        # The next attempt has them try again, though no file has changed.
+        self._look = None
+        failure = "; ".join(self._behind)
+        self._keep(reasons, failure)
+        return Reloaded(HTTPStatus.SERVICE_UNAVAILABLE, {}, f"{failure}; {KEPT} there")
 
     def _keep(self, reasons: set[str], failure: str) -> None:
         # What is watched and still wrong in the same way has been said.

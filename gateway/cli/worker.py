@@ -21,7 +21,7 @@ from gateway.cli.workers import Inherited, Report
 from gateway.journal.entry import JournalError
 from gateway.journal.sqlite import Lock
 from gateway.journal.writer import Writer
-from gateway.mapping.compiler import compile_files
+from gateway.mapping.compiler import SourceFile, compile_files
 from gateway.pipeline import Pipeline
 from gateway.settings import Settings
 
@@ -32,8 +32,7 @@ def run(settings: Settings, given: Inherited) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     control = socket.socket(fileno=given.control)
     try:
-        files = workers.files(control)
-        loaded = Library(files, compile_files(files))
+        loaded = _library(workers.first_files(control))
         served = wiring.served(loaded, os.environ, settings.secrets, new_secrets=False)
         lock = Lock(given.lock) if given.lock >= 0 else None
         journal = Writer(journals.store(settings, lock))
@@ -54,23 +53,41 @@ async def _serve(
     settings: Settings, served: Served, journal: Writer, descriptor: int, control: socket.socket
 ) -> None:
     pipeline = serving.pipeline(settings, served, journal)
-    reloader = Reloader(msgspec.structs.replace(settings, watch=0), os.environ, served, pipeline)
+    given = _Given(served.library)
+    unwatched = msgspec.structs.replace(settings, watch=0)
+    reloader = Reloader(unwatched, os.environ, served, pipeline, load=given.load)
     journal.start()
     public = socket.socket(fileno=descriptor)
     async with reloader.running():
-        with Control(pipeline, reloader).running(control) as reporting:
+        with Control(pipeline, reloader, given).running(control) as reporting:
             hooks = Hooks(on_ready=reporting.set, on_stopping=lambda _signal: None)
             await serve(
                 [serving.listening(settings, pipeline, public)], serving.stopping(settings), hooks
             )
 
 
+def _library(files: tuple[SourceFile, ...]) -> Library:
+    return Library(files, compile_files(files))
+
+
+class _Given:
+    """What this process was given last to serve. Were it to read files itself, it might find others."""
+
+    def __init__(self, library: Library) -> None:
+        self.files = library.files
+
+    def load(self, known: Library) -> Library:
+        """Compiled, where it is not what is known."""
+        return known if known.files == self.files else _library(self.files)
+
+
 class Control:
     """Reports to the process that started this one, and reloads when it says so."""
 
-    def __init__(self, pipeline: Pipeline, reloader: Reloader) -> None:
+    def __init__(self, pipeline: Pipeline, reloader: Reloader, given: _Given) -> None:
         self._pipeline = pipeline
         self._reloader = reloader
+        self._given = given
         self._reloads = 0
         self._failure = ""
 
@@ -89,7 +106,8 @@ class Control:
         reader, writer = await asyncio.open_connection(sock=control)
         reporting = asyncio.create_task(self._report(writer, ready))
         try:
-            while await workers.receive(reader) is not None:
+            while (message := await workers.receive(reader)) is not None:
+                self._given.files = workers.files(message)
                 answer = await self._reloader.reload("the gateway reloads")
                 self._failure = "" if answer.status is HTTPStatus.OK else answer.detail
                 self._reloads += 1

@@ -63,12 +63,17 @@ def inherited() -> Inherited | None:
     return msgspec.json.decode(text, type=Inherited) if text else None
 
 
-def files(control: socket.socket) -> tuple[SourceFile, ...]:
+def first_files(control: socket.socket) -> tuple[SourceFile, ...]:
     """The mappings and models that a worker is given to serve, before anything else."""
     with control.makefile("rb", buffering=0) as stream:
         # Unbuffered: what follows is for the event loop.
         length = int.from_bytes(_exactly(stream, _LENGTH), "big")
-        return msgspec.msgpack.decode(_exactly(stream, length), type=tuple[SourceFile, ...])
+        return files(_exactly(stream, length))
+
+
+def files(message: bytes) -> tuple[SourceFile, ...]:
+    """Those that a message gives a worker to serve from now on."""
+    return msgspec.msgpack.decode(message, type=tuple[SourceFile, ...])
 
 
 def _exactly(stream: RawIOBase, count: int) -> bytes:
@@ -112,7 +117,7 @@ class _Worker:
 
 class Workers:
     """All of them, on the event loop. What they count is added to `tally`; `files` are the mappings and
-    models that are served, which a new one is given: those on disk may be broken by now. `patience` is
+    models that are served, which they are given: those on disk may be others by now. `patience` is
     how many seconds they have to end, once they were told."""
 
     def __init__(
@@ -130,7 +135,6 @@ class Workers:
         self._tally = tally
         self._patience = patience
         self._workers: list[_Worker | None] = [None] * count
-        self._reloads = 0
         self._stopping: signal.Signals | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -192,45 +196,54 @@ class Workers:
                 with contextlib.suppress(ProcessLookupError):
                     worker.process.send_signal(number)
 
-    async def reload(self) -> None:
-        """Has them read everything anew; returns when all have, and says who could not."""
-        self._reloads += 1
+    async def reload(self) -> list[str]:
+        """Has them serve what is served now; returns when all do, with a sentence for each that does not."""
+        message = self._given()
+        waiting = []
         for worker in self._workers:
             if worker is not None and worker.writer is not None:
-                send(worker.writer, b"reload")
-        waiting = [self._reloaded(worker) for worker in self._workers if worker is not None]
-        await asyncio.gather(*waiting)
+                waiting.append(
+                    self._reloaded(worker, worker.report.reloads if worker.report else 0)
+                )
+                send(worker.writer, message)
+        return [failure for failure in await asyncio.gather(*waiting) if failure]
 
-    async def _reloaded(self, worker: _Worker) -> None:
-        before = worker.report.reloads if worker.report else 0
+    async def _reloaded(self, worker: _Worker, before: int) -> str:
+        """Why a worker did not reload, empty where it did."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELOAD_TIMEOUT):
                 while worker.report is None or worker.report.reloads == before:
                     if worker.process.returncode is not None:
-                        # Its successor reads everything as it is now.
-                        return
+                        # Its successor is given what is served now.
+                        return ""
                     worker.reported.clear()
                     await worker.reported.wait()
-                if worker.report.failure:
-                    log.error("worker %d: not reloaded: %s", worker.number, worker.report.failure)
-                return
-        log.error("worker %d does not reload", worker.number)
+                failure = worker.report.failure
+                return f"worker {worker.number}: {failure}" if failure else ""
+        return f"worker {worker.number} does not answer"
+
+    def _given(self) -> bytes:
+        return msgspec.msgpack.encode(self._files())
 
     async def _keep(self, number: int) -> None:
         """Runs a worker, and another one in its place where it ends by itself."""
         while self._stopping is None:
             started = time.monotonic()
-            code = await self._run(number)
+            try:
+                end = f"ended with {await self._run(number)}; another one takes its place"
+            except OSError as error:
+                # Such as for want of memory, which may well have ended the one before.
+                end = f"cannot be started: {error.strerror}; it is tried again"
             if self._stopping is not None:
                 return
-            log.error("worker %d ended with %d; another one takes its place", number, code)
+            log.error("worker %d %s", number, end)
             await asyncio.sleep(max(0.0, started + RESTART_PAUSE - time.monotonic()))
 
     async def _run(self, number: int) -> int:
         """One process from start to end; its exit code."""
         ours, theirs = socket.socketpair()
         given = Inherited(number, self._public.fileno(), theirs.fileno(), self._lock)
-        with theirs:
+        try:
             process = await asyncio.create_subprocess_exec(
                 *_command(),
                 env={**os.environ, VARIABLE: msgspec.json.encode(given).decode()},
@@ -239,6 +252,11 @@ class Workers:
                 # Ctrl-C at a terminal is for the process that the user started.
                 start_new_session=True,
             )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         worker = self._workers[number] = _Worker(number, process)
         if self._stopping is not None:
             process.send_signal(self._stopping)
@@ -252,7 +270,7 @@ class Workers:
 
     async def _listen(self, worker: _Worker, control: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=control)
-        send(writer, msgspec.msgpack.encode(self._files()))
+        send(writer, self._given())
         worker.writer = writer
         try:
             while (message := await receive(reader)) is not None:

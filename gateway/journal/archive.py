@@ -1,6 +1,5 @@
 """A journal read beside its writer: which deliveries it keeps, and each of them whole."""
 
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ from msgspec import Struct
 from gateway.delivery import Delivery, Reason, Verdict
 from gateway.event import Event
 from gateway.journal import reading
-from gateway.journal.batch import DeliveryRow, EventRow
+from gateway.journal.batch import DeliveryRow, EventRow, body_of
 from gateway.journal.entry import JournalError, Recorded
 from gateway.journal.reading import Database
 
@@ -180,16 +179,19 @@ class Archive:
         if not found[0] or reading.is_damaged(found[0]):
             raise JournalError(damaged)
         row = DeliveryRow._make(found[0])
+        body = body_of(row.compressed, row.body)
+        if body is None:
+            # Rows of a time before rows had a hash are found out here.
+            raise JournalError(damaged)
         try:
             return Delivery(
                 source=row.source,
                 headers=_TEXTS.decode(row.headers),
                 query=_TEXTS.decode(row.query),
-                body=zlib.decompress(row.body) if row.compressed else bytes(row.body),
+                body=body,
                 received_at=row.received_at,
             )
-        except (zlib.error, msgspec.DecodeError) as error:
-            # Rows of a time before rows had a hash are found out here.
+        except msgspec.DecodeError as error:
             raise JournalError(damaged) from error
 
     def events_of(self, number: int) -> list[Event]:

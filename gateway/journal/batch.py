@@ -2,9 +2,13 @@
 
 Both of the journal's homes commit a batch in one transaction that nobody else's can come between. So
 what is known is asked once for the whole batch, and places in the journal's order are given here.
+
+What a mapping takes for a duplicate may be another delivery: a wrong `delivery_id` is the same for all
+of them. So a duplicate is dropped only where its very body is kept already.
 """
 
 import hashlib
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +24,10 @@ from gateway.journal.entry import Entry, Recorded, Stored
 COMPRESS_ABOVE = 512
 """Bytes; a shorter body does not get shorter."""
 _LEVEL = 1
+ROW = 200
+"""Bytes that a delivery counts for beside its texts."""
+_MARK = 8
+"""Bytes that tell a body from another one of the same id."""
 
 Name = tuple[str, str]
 """A delivery as its sender names it: source and id."""
@@ -49,6 +57,16 @@ class DeliveryRow(NamedTuple):
     body: bytes
     hash: bytes = b""
 
+    @property
+    def size(self) -> int:
+        """What it counts for, in bytes."""
+        texts = len(self.headers) + len(self.query) + len(self.reasons)
+        return len(self.body) + texts + ROW
+
+
+SIZE = f"length(body) + length(headers) + length(query) + length(reasons) + {ROW}"
+"""The same of a row that is kept, in SQL."""
+
 
 class EventRow(NamedTuple):
     """A row of `events`, in the order of its columns."""
@@ -75,6 +93,61 @@ class Candidate(Struct, frozen=True):
     def name(self) -> Name:
         return self.entry.source, self.entry.delivery_id
 
+    @property
+    def other_name(self) -> Name:
+        """What it is called where another delivery has its id."""
+        mark = hashlib.blake2b(self.entry.body, digest_size=_MARK).hexdigest()
+        return self.entry.source, f"{self.entry.delivery_id}~{mark}"
+
+
+class Copies:
+    """Those of a batch whose very body is kept already, found by comparing it with the bodies of those
+    deliveries that have its name, or that told its events."""
+
+    def __init__(
+        self,
+        batch: Sequence[Candidate],
+        names: Collection[Name] = (),
+        identities: Collection[bytes] = (),
+    ) -> None:
+        """`names` and `identities` are those of the batch that the journal knows."""
+        self.names: dict[Name, list[Candidate]] = {}
+        self.identities: dict[bytes, list[Candidate]] = {}
+        self._found: set[int] = set()
+        for one in batch:
+            if one.entry.replay_of:
+                continue
+            if one.name in names:
+                self.names.setdefault(one.name, []).append(one)
+                self.names.setdefault(one.other_name, []).append(one)
+            for identity in one.events:
+                if identity in identities:
+                    self.identities.setdefault(identity, []).append(one)
+
+    def __contains__(self, one: Candidate) -> bool:
+        return id(one) in self._found
+
+    def compare_named(self, name: Name, compressed: int, body: bytes) -> None:
+        """Takes in the body of a delivery of one of the names."""
+        self._compare(self.names.get(name, ()), compressed, body)
+
+    def compare_told(self, identity: bytes, compressed: int, body: bytes) -> None:
+        """Takes in the body of the delivery that told an event."""
+        self._compare(self.identities.get(identity, ()), compressed, body)
+
+    def _compare(self, suspects: Collection[Candidate], compressed: int, body: bytes) -> None:
+        if suspects:
+            whole = body_of(compressed, body)
+            self._found.update(id(one) for one in suspects if one.entry.body == whole)
+
+
+def body_of(compressed: int, body: bytes) -> bytes | None:
+    """The body of a row as it came; None where it is damaged."""
+    try:
+        return zlib.decompress(body) if compressed else bytes(body)
+    except zlib.error:
+        return None
+
 
 class Judged(NamedTuple):
     """What is to be written of a batch, and what is to be said of each of its entries. `receipts` are
@@ -85,6 +158,11 @@ class Judged(NamedTuple):
     receipts: list[str]
     events: list[EventRow]
     results: list[Stored]
+
+    @property
+    def size(self) -> int:
+        """What its deliveries count for, in bytes."""
+        return sum(row.size for row in self.deliveries)
 
 
 def candidate(entry: Entry) -> Candidate:
@@ -102,33 +180,58 @@ def judge(
     head: Head,
     accepted: Mapping[Name, bool],
     known: Collection[bytes],
+    copies: Copies,
 ) -> Judged:
     """`accepted` says of each delivery of the batch that the journal knows whether it was accepted;
     `known` are those identities of its events that the journal has."""
-    accepted, seen = dict(accepted), set(known)
+    accepted, seen, kept = dict(accepted), set(known), _Bodies()
     judged = Judged(head, [], [], [], [])
     delivery, place = head
     for one in candidates:
-        entry, verdict = one.entry, one.entry.verdict
+        entry, verdict, name = one.entry, one.entry.verdict, one.name
         new = {identity: event for identity, event in one.events.items() if identity not in seen}
         if entry.replay_of:
             # It settles what became of the delivery, also where its events came another way.
             verdict = Verdict.DUPLICATE if entry.events and not new else verdict
-        elif _is_duplicate(entry, accepted.get(one.name), new):
-            judged.results.append(Stored(Verdict.DUPLICATE))
-            continue
+        elif _is_duplicate(entry, accepted.get(name), new):
+            if one in copies or one in kept:
+                judged.results.append(Stored(Verdict.DUPLICATE))
+                continue
+            if entry.verdict is Verdict.ACCEPTED or accepted.get(name):
+                verdict, new = Verdict.DUPLICATE, {}
+            name = one.other_name if name in accepted else name
         delivery += 1
-        judged.deliveries.append(_delivery_row(delivery, one, verdict))
+        judged.deliveries.append(_delivery_row(delivery, one, name, verdict))
         judged.receipts.append(entry.receipt)
         recorded = []
         for identity, event in new.items():
             place += 1
             judged.events.append(_event_row(place, delivery, identity, event, entry))
             recorded.append(Recorded(event, entry.received_at, entry.source, place))
+        kept.add(one)
         seen.update(new)
-        accepted[one.name] = accepted.get(one.name, False) or verdict is Verdict.ACCEPTED
+        accepted[name] = accepted.get(name, False) or verdict is Verdict.ACCEPTED
         judged.results.append(Stored(verdict, tuple(recorded)))
     return judged._replace(head=Head(delivery, place))
+
+
+class _Bodies:
+    """The bodies of a batch that are to be kept, by the names and the events of their deliveries."""
+
+    def __init__(self) -> None:
+        self._by: dict[Name | bytes, list[bytes]] = {}
+
+    def __contains__(self, one: Candidate) -> bool:
+        return any(one.entry.body in self._by.get(key, ()) for key in _keys(one))
+
+    def add(self, one: Candidate) -> None:
+        if not one.entry.replay_of:
+            for key in _keys(one):
+                self._by.setdefault(key, []).append(one.entry.body)
+
+
+def _keys(one: Candidate) -> list[Name | bytes]:
+    return [one.name, *one.events]
 
 
 def _is_duplicate(entry: Entry, known: bool | None, new: Collection[bytes]) -> bool:  # noqa: FBT001  # A value of a mapping.
@@ -139,12 +242,11 @@ def _is_duplicate(entry: Entry, known: bool | None, new: Collection[bytes]) -> b
     return bool(entry.events) and not new
 
 
-def _delivery_row(seq: int, one: Candidate, verdict: Verdict) -> DeliveryRow:
+def _delivery_row(seq: int, one: Candidate, name: Name, verdict: Verdict) -> DeliveryRow:
     entry = one.entry
     row = DeliveryRow(
         seq,
-        entry.source,
-        entry.delivery_id,
+        *name,
         entry.event,
         entry.received_at,
         verdict.value,

@@ -22,10 +22,19 @@ from psycopg.abc import PQGen
 from psycopg.errors import Diagnostic
 
 from gateway.journal import reading
-from gateway.journal.batch import Candidate, DeliveryRow, EventRow, Head, Judged, judge
+from gateway.journal.batch import (
+    SIZE,
+    Candidate,
+    Copies,
+    DeliveryRow,
+    EventRow,
+    Head,
+    Judged,
+    judge,
+)
 from gateway.journal.entry import JournalError, JournalUnavailable, Recorded, Stored
 from gateway.journal.reading import Query
-from gateway.journal.retention import KEEP_ALL, Retention
+from gateway.journal.retention import KEEP_ALL, Retention, removal
 
 SCHEMA = "pelorus_gateway"
 """The database's schema that holds the journal's tables, and the channel on which commits are told."""
@@ -40,14 +49,12 @@ PATIENCE = 10.0
 """Seconds that a gateway waits for rows it reads."""
 POLL = 1.0
 """Seconds after which others are looked for that nobody told of."""
-PRUNE = 500
-"""Rows that are removed in one transaction."""
 PRUNE_EVERY = 60.0
 """Seconds."""
 PAGE = 2_000
 """Rows that are fetched at once of a long answer."""
-ROW = 200
-"""Bytes that a delivery counts for beside its texts."""
+BODIES = 10
+"""The same of rows with bodies."""
 
 log = logging.getLogger("gateway")
 
@@ -116,6 +123,18 @@ SELECT source, delivery_id, bool_or(outcome = 'accepted')
     JOIN deliveries USING (source, delivery_id) GROUP BY 1, 2;
 SELECT identity FROM events WHERE identity = ANY(%(identities)s::bytea[]);
 SELECT receipt FROM deliveries WHERE seq = %(doubtful)s;
+"""
+
+_BODIES_NAMED = """
+SELECT source, delivery_id, compressed, body
+FROM unnest(?::text[], ?::text[]) AS named (source, delivery_id) JOIN deliveries USING (source, delivery_id)
+WHERE replay_of IS NULL
+"""
+_BODIES_TOLD = """
+SELECT identity, kept.compressed, kept.body FROM events
+JOIN deliveries AS telling ON telling.seq = events.delivery
+JOIN deliveries AS kept ON kept.seq = coalesce(telling.replay_of, telling.seq)
+WHERE identity = ANY(?::bytea[])
 """
 
 _TYPES = {
@@ -351,14 +370,18 @@ def begin(connection: _Connection) -> None:
 
 
 def rows(
-    connection: _Connection, statement: str, values: Sequence[Any]
+    connection: _Connection, statement: str, values: Sequence[Any], page: int = PAGE
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows of a statement with `?` for its values, fetched as they are asked for."""
-    marked = statement.replace("%", "%%").replace("?", "%s")
+    """The rows of a statement with `?` for its values, fetched as they are asked for, a page at a time."""
     with connection.cursor(f"rows_{next(_COUNTER)}", binary=True) as cursor:
-        cursor.itersize = PAGE
-        cursor.execute(marked, values)
+        cursor.itersize = page
+        cursor.execute(_marked(statement), values)
         yield from cursor
+
+
+def _marked(statement: str) -> str:
+    """A statement as psycopg takes it."""
+    return statement.replace("%", "%%").replace("?", "%s")
 
 
 _COUNTER = itertools.count()
@@ -471,16 +494,17 @@ class PostgresStore:
             f"{_BEGIN} SELECT pg_try_advisory_xact_lock({_LOCK + 1}); SELECT bytes FROM head"  # noqa: S608  # Fixed words.
         )
         if mine and kept.events:
-            removed += connection.execute(_remove("events"), (now - kept.events,)).rowcount
-        before = now - kept.deliveries if kept.deliveries else -math.inf
+            statement = _marked(removal("events"))
+            removed += connection.execute(statement, (now, now - kept.events)).rowcount
+        by, before = now, now - kept.deliveries if kept.deliveries else -math.inf
         if kept.size and size > kept.size:
-            before = math.inf
+            by = before = math.inf
         if mine and before > -math.inf:
             statement = (
-                f"WITH gone AS ({_remove('deliveries')} RETURNING length(body) + length(headers) "  # noqa: S608  # Fixed words.
-                f"+ length(query) + length(reasons) + {ROW} AS bytes) SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM gone"
+                f"WITH gone AS ({_marked(removal('deliveries'))} RETURNING {SIZE} AS bytes) "  # noqa: S608  # Fixed words.
+                "SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM gone"
             )
-            ((gone, size),) = connection.execute(statement, (before,)).fetchall()
+            ((gone, size),) = connection.execute(statement, (by, before)).fetchall()
             removed += gone
             if gone:
                 connection.execute("UPDATE head SET bytes = bytes - %s", (size,))
@@ -493,6 +517,12 @@ class PostgresStore:
 
     def events(self, after: int = 0, until: int | None = None) -> Iterator[Recorded]:
         with self._reader() as query:
+            last = reading.last_event(query)
+            if until is not None and last < until:
+                # Whoever waits for it tries again; what is missing would never be asked for later.
+                raise JournalUnavailable(
+                    f"the journal {self._server}: it was read as far as event {last} of {until}"
+                )
             for row in reading.event_rows(query, after, until):
                 recorded = reading.recorded(row)
                 if recorded is not None:
@@ -526,7 +556,8 @@ class PostgresStore:
             connection = self._idle.pop()
             begin(connection)
             return connection
-        connection = self._server.connect()
+        # Never a standby, which may be behind what was committed.
+        connection = self._server.connect(writing=True)
         connection.patience = PATIENCE
         begin(connection)
         return connection
@@ -568,7 +599,9 @@ class _Commit:
                 connection.execute("UPDATE head SET bytes = bytes")
             return self._doubtful.results
         accepted = {(source, name): was_accepted for source, name, was_accepted in names}
-        judged = judge(self._batch, self.before, accepted, {one for (one,) in identities})
+        known = {one for (one,) in identities}
+        copies = _copies(connection, Copies(self._batch, accepted, known))
+        judged = judge(self._batch, self.before, accepted, known, copies)
         if not judged.deliveries:
             connection.execute("ROLLBACK")
             return judged.results
@@ -578,16 +611,24 @@ class _Commit:
         return judged.results
 
 
+def _copies(connection: _Connection, copies: Copies) -> Copies:
+    """With all that they may be copies of compared."""
+    if copies.names:
+        names = [list(column) for column in zip(*copies.names, strict=True)]
+        for source, name, *body in rows(connection, _BODIES_NAMED, names, BODIES):
+            copies.compare_named((source, name), *body)
+    if copies.identities:
+        for row in rows(connection, _BODIES_TOLD, (list(copies.identities),), BODIES):
+            copies.compare_told(*row)
+    return copies
+
+
 def _receipted(judged: Judged) -> Judged:
     """With a receipt for each row, as what is mapped again has none."""
     return judged._replace(receipts=[one or secrets.token_hex(16) for one in judged.receipts])
 
 
 def _write(connection: _Connection, judged: Judged, token: str) -> None:
-    size = sum(
-        len(row.body) + len(row.headers) + len(row.query) + len(row.reasons) + ROW
-        for row in judged.deliveries
-    )
     with _committing(connection):
         columns = [*zip(*judged.deliveries, strict=True), judged.receipts]
         connection.execute(_INSERT_DELIVERIES, [list(column) for column in columns])
@@ -595,7 +636,7 @@ def _write(connection: _Connection, judged: Judged, token: str) -> None:
             columns = list(zip(*judged.events, strict=True))
             connection.execute(_INSERT_EVENTS, [list(column) for column in columns])
             connection.execute("SELECT pg_notify(%s, %s)", (SCHEMA, token))
-        connection.execute(_MOVE_HEAD, (*judged.head, size))
+        connection.execute(_MOVE_HEAD, (*judged.head, judged.size))
 
 
 @contextmanager
@@ -618,14 +659,6 @@ def _committing(connection: _Connection) -> Iterator[None]:
         raise psycopg.OperationalError("; ".join(warnings) or "the commit was rolled back")
 
 
-def _remove(table: str) -> str:
-    """A statement that removes a few of the oldest rows, those of before a time."""
-    return (
-        f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM (SELECT seq, received_at FROM {table} "  # noqa: S608  # Fixed words.
-        f"ORDER BY seq LIMIT {PRUNE}) AS oldest WHERE received_at < %s)"
-    )
-
-
 def _passes(error: Exception) -> bool:
     """Whether another try may succeed soon: the connection broke, the server starts or stops, another
     server took over, or others were in the way."""
@@ -645,7 +678,7 @@ class _Listener(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped.is_set():
-            with suppress(psycopg.Error), self._server.connect() as connection:
+            with suppress(psycopg.Error), self._server.connect(writing=True) as connection:
                 connection.execute(f"LISTEN {SCHEMA}")
                 self._news()
                 self._hear(connection)

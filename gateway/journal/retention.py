@@ -15,3 +15,14 @@ class Retention(Struct, frozen=True, kw_only=True):
 
 
 KEEP_ALL = Retention()
+PRUNE = 500
+"""Rows that are removed in one transaction, which deliveries wait for."""
+
+
+def removal(table: str) -> str:
+    """The SQL that removes a few of the oldest rows: of those received by one time, the ones from before
+    another. Rows from ahead of a clock that was set back are passed over until their time has come."""
+    return (
+        f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM (SELECT seq, received_at FROM {table} "  # noqa: S608  # Fixed words.
+        f"WHERE received_at <= ? ORDER BY seq LIMIT {PRUNE}) AS oldest WHERE received_at < ?)"
+    )

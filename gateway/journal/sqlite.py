@@ -6,6 +6,7 @@ images of Python carry may corrupt a file that two connections write at once.
 
 import fcntl
 import logging
+import math
 import os
 import threading
 import time
@@ -21,16 +22,23 @@ import msgspec
 from msgspec import Struct
 
 from gateway.journal import reading
-from gateway.journal.batch import Candidate, DeliveryRow, EventRow, Head, Judged, judge
+from gateway.journal.batch import (
+    SIZE,
+    Candidate,
+    Copies,
+    DeliveryRow,
+    EventRow,
+    Head,
+    Judged,
+    judge,
+)
 from gateway.journal.entry import JournalError, JournalUnavailable, Recorded, Stored
 from gateway.journal.reading import UNREADABLE, Query
-from gateway.journal.retention import KEEP_ALL, Retention
+from gateway.journal.retention import KEEP_ALL, Retention, removal
 
 APPLICATION_ID = 0x50474A31  # "PGJ1": tells our file from any other SQLite database.
 BUSY_TIMEOUT = 2_000
 """Milliseconds that a batch waits for whoever else holds the file."""
-PRUNE = 500
-"""Rows that are removed in one transaction, which deliveries wait for."""
 _CHUNK = 64 * 1024
 """Bytes; SQLite writes no more than 128 KiB at once."""
 WAL_LIMIT = 16 * 1024 * 1024
@@ -42,9 +50,10 @@ _SCHEMA = """
 CREATE TABLE head (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     deliveries INTEGER NOT NULL,
-    events INTEGER NOT NULL
+    events INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
 ) STRICT;
-INSERT INTO head VALUES (1, 0, 0);
+INSERT INTO head VALUES (1, 0, 0, 0);
 CREATE TABLE deliveries (
     seq INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
@@ -95,6 +104,10 @@ ALTER TABLE events ADD COLUMN hash BLOB;
 UPDATE events SET source = (SELECT source FROM deliveries WHERE deliveries.seq = events.delivery);
 CREATE INDEX events_by_delivery ON events (delivery);
 """,
+    2: f"""
+ALTER TABLE head ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE head SET bytes = (SELECT coalesce(sum({SIZE}), 0) FROM deliveries);
+""",  # noqa: S608  # Fixed words.
 }
 """What makes a file of one version one of the next."""
 SCHEMA_VERSION = len(_MIGRATIONS) + 1
@@ -124,13 +137,22 @@ class _Insert:
 _insert_deliveries = _Insert("deliveries", DeliveryRow._fields)
 _insert_events = _Insert("events", EventRow._fields)
 
-_ACCEPTED = """
-SELECT source, delivery_id, max(outcome = 'accepted')
+_NAMED = """
 FROM json_each(?) AS named CROSS JOIN deliveries
 ON source = named.value ->> 0 AND delivery_id = named.value ->> 1
-GROUP BY source, delivery_id
 """
-_KNOWN = "SELECT identity FROM events WHERE identity IN (SELECT unhex(value) FROM json_each(?))"
+_IDENTIFIED = "identity IN (SELECT unhex(value) FROM json_each(?))"
+_ACCEPTED = (
+    f"SELECT source, delivery_id, max(outcome = 'accepted') {_NAMED} GROUP BY source, delivery_id"
+)
+_KNOWN = f"SELECT identity FROM events WHERE {_IDENTIFIED}"  # noqa: S608  # Fixed words.
+_BODIES_NAMED = f"SELECT source, delivery_id, compressed, body {_NAMED} WHERE replay_of IS NULL"
+_BODIES_TOLD = f"""
+SELECT identity, kept.compressed, kept.body FROM events
+JOIN deliveries AS telling ON telling.seq = events.delivery
+JOIN deliveries AS kept ON kept.seq = coalesce(telling.replay_of, telling.seq)
+WHERE {_IDENTIFIED}
+"""  # noqa: S608  # As above.
 
 
 class SqliteStore:
@@ -174,9 +196,7 @@ class SqliteStore:
 
     def _missing(self) -> int:
         """How many deliveries were acknowledged that the file does not have."""
-        with self._file.reader() as query:
-            (head,) = query("SELECT deliveries FROM head", ())
-        return max(0, self.lock.acknowledged() - int(head[0]))
+        return _lacking(self.lock, self._file)
 
     def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
         with self._in_turn(), self._working() as connection:
@@ -285,11 +305,11 @@ class SqliteStore:
         kept, now = self._retention, time.time()
         removed = 0
         if kept.deliveries:
-            removed += _remove(connection, "deliveries", now - kept.deliveries)
+            removed += _remove(connection, "deliveries", now, now - kept.deliveries)
         if kept.events:
-            removed += _remove(connection, "events", now - kept.events)
-        if kept.size and _size(connection) > kept.size:
-            removed += _remove(connection, "deliveries", now)
+            removed += _remove(connection, "events", now, now - kept.events)
+        if kept.size and _is_full(connection, kept.size):
+            removed += _remove(connection, "deliveries", math.inf, math.inf)
         if removed:
             connection.execute("PRAGMA incremental_vacuum(2000)").fetchall()
             self._written += removed
@@ -328,43 +348,67 @@ class SqliteStore:
 
 def _judged(connection: apsw.Connection, batch: Sequence[Candidate]) -> Judged:
     """What is to be written of a batch, by what the journal knows in this transaction."""
-    names = msgspec.json.encode([one.name for one in batch]).decode()
-    identities = msgspec.json.encode([key.hex() for one in batch for key in one.events]).decode()
+    names = _listed([one.name for one in batch])
+    identities = _listed([key.hex() for one in batch for key in one.events])
+    accepted = {(row[0], row[1]): bool(row[2]) for row in _rows(connection, _ACCEPTED, names)}
+    known = {row[0] for row in _rows(connection, _KNOWN, identities)}
     return judge(
         batch,
         Head._make(_rows(connection, "SELECT deliveries, events FROM head")[0]),
-        {(row[0], row[1]): bool(row[2]) for row in _rows(connection, _ACCEPTED, names)},
-        {row[0] for row in _rows(connection, _KNOWN, identities)},
+        accepted,
+        known,
+        _copies(connection, Copies(batch, accepted, known)),
     )
 
 
-def _rows(connection: apsw.Connection, statement: str, *values: str) -> list[Any]:
+def _copies(connection: apsw.Connection, copies: Copies) -> Copies:
+    """With all that they may be copies of compared, one body at a time."""
+    if copies.names:
+        for source, name, *body in connection.execute(
+            _BODIES_NAMED, (_listed(list(copies.names)),)
+        ):
+            copies.compare_named((source, name), *body)
+    if copies.identities:
+        told = _listed([identity.hex() for identity in copies.identities])
+        for row in connection.execute(_BODIES_TOLD, (told,)):
+            copies.compare_told(*row)
+    return copies
+
+
+def _listed(values: Sequence[object]) -> str:
+    return msgspec.json.encode(values).decode()
+
+
+def _rows(connection: apsw.Connection, statement: str, *values: str | float) -> list[Any]:
     return connection.execute(statement, values).fetchall()
 
 
 def _write(connection: apsw.Connection, judged: Judged) -> None:
     _insert_deliveries(connection, judged.deliveries)
     _insert_events(connection, judged.events)
-    connection.execute("UPDATE head SET deliveries = ?, events = ?", judged.head)
-
-
-def _remove(connection: apsw.Connection, table: str, before: float) -> int:
-    """Removes a few of the oldest rows, those of before a time; how many."""
-    connection.execute("BEGIN IMMEDIATE")
     connection.execute(
-        f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM (SELECT seq, received_at FROM {table} "  # noqa: S608  # Fixed words.
-        f"ORDER BY seq LIMIT {PRUNE}) WHERE received_at < ?)",
-        (before,),
+        "UPDATE head SET deliveries = ?, events = ?, bytes = bytes + ?", (*judged.head, judged.size)
     )
-    removed = connection.changes()
+
+
+def _remove(connection: apsw.Connection, table: str, by: float, before: float) -> int:
+    """Removes a few of the oldest rows; how many."""
+    size = SIZE if table == "deliveries" else "0"
+    connection.execute("BEGIN IMMEDIATE")
+    removed = _rows(connection, f"{removal(table)} RETURNING {size}", by, before)
+    if removed:
+        freed = sum(int(one) for (one,) in removed)
+        connection.execute("UPDATE head SET bytes = bytes - ?", (freed,))
     connection.execute("COMMIT" if removed else "ROLLBACK")
-    return removed
+    return len(removed)
 
 
-def _size(connection: apsw.Connection) -> int:
-    """Bytes of the file that are in use."""
-    used = _number(connection, "PRAGMA page_count") - _number(connection, "PRAGMA freelist_count")
-    return used * _number(connection, "PRAGMA page_size")
+def _is_full(connection: apsw.Connection, most: int) -> bool:
+    """Whether so many bytes of the file are in use, and by deliveries: where events take the half of it,
+    those few that are left would go as soon as they come, and make no room."""
+    pages = _number(connection, "PRAGMA page_count") - _number(connection, "PRAGMA freelist_count")
+    used = pages * _number(connection, "PRAGMA page_size")
+    return used > most and 2 * _number(connection, "SELECT bytes FROM head") > used
 
 
 def _checkpoint(connection: apsw.Connection, path: Path) -> None:
@@ -376,10 +420,14 @@ def _checkpoint(connection: apsw.Connection, path: Path) -> None:
     mode = apsw.SQLITE_CHECKPOINT_PASSIVE
     if length > WAL_LIMIT:
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE
+    # Who reads for long, such as a backup, is not waited for: deliveries would wait, too.
+    connection.set_busy_timeout(0)
     try:
         connection.wal_checkpoint(mode=mode)
     except (apsw.BusyError, apsw.LockedError):
         return
+    finally:
+        connection.set_busy_timeout(BUSY_TIMEOUT)
 
 
 def _abandon(connection: apsw.Connection) -> None:
@@ -428,10 +476,10 @@ class SqliteFile:
     def reader(self) -> Iterator[Query]:
         """A connection that sees one state of the journal and changes nothing. Raises JournalError."""
         path = self._path
-        if not path.is_file():
-            raise JournalError(f"there is no journal {path}; name it with --journal")
         connection = None
         try:
+            if not path.is_file():
+                raise JournalError(f"there is no journal {path}; name it with --journal")
             connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY, self._vfs)
             connection.set_busy_timeout(BUSY_TIMEOUT)
             version = _recognised(connection, path)
@@ -444,6 +492,8 @@ class SqliteFile:
             yield partial(_read, connection)
         except apsw.Error as error:
             raise JournalError(f"cannot read the journal {path}: {_words(error)}") from error
+        except PermissionError as error:
+            raise JournalError(f"cannot read the journal {path}: {error.strerror}") from error
         finally:
             if connection is not None:
                 _close(connection)
@@ -462,7 +512,10 @@ class SqliteFile:
         except apsw.Error as error:
             if connection is not None:
                 _abandon(connection)
-            raise JournalError(f"cannot open the journal {path}: {_words(error)}") from error
+            mend = ""
+            if isinstance(error, apsw.ReadOnlyError):
+                mend = "; give the file and its folder to the user that runs the gateway"
+            raise JournalError(f"cannot open the journal {path}: {_words(error)}{mend}") from error
         except BaseException:
             if connection is not None:
                 _abandon(connection)
@@ -563,6 +616,8 @@ def _number(connection: apsw.Connection, statement: str) -> int:
 
 
 _NOTHING = b"%019d\n" % 0
+_TRIES, _PAUSE = 10, 0.02
+"""For the lock; seconds."""
 
 
 class Lock:
@@ -586,7 +641,7 @@ class Lock:
         except OSError as error:
             raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             if not os.fstat(descriptor).st_size:
                 # Later ones need no room on the disk.
                 os.pwrite(descriptor, _NOTHING, 0)
@@ -620,6 +675,19 @@ def lock_path(path: Path) -> Path:
     return path.with_name(path.name + ".lock")
 
 
+def _lock(descriptor: int) -> None:
+    """Raises BlockingIOError where a gateway has it. Who only looks has it for a moment."""
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
 class _Turn(AbstractContextManager[None, None]):
     """One worker at a time, in the order in which they come. SQLite's own lock is asked for again and
     again with pauses between, in which nobody writes."""
@@ -643,14 +711,16 @@ class _Turn(AbstractContextManager[None, None]):
 
 
 def in_use(path: Path) -> bool:
-    """Whether a gateway has this journal."""
+    """Whether a gateway has this journal. Raises JournalError where this user may not know."""
     try:
-        descriptor = os.open(lock_path(path), os.O_RDWR)
-    except OSError:
+        descriptor = os.open(lock_path(path), os.O_RDONLY)
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise JournalError(f"cannot read {lock_path(path)}: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
     finally:
         os.close(descriptor)
@@ -658,13 +728,17 @@ def in_use(path: Path) -> bool:
 
 
 def backup(path: Path, copy: Path) -> None:
-    """Writes one state of a journal into a new file, whether or not a gateway writes it meanwhile.
-    Raises JournalError."""
+    """Writes one state of a journal into a new file, whether or not a gateway writes it meanwhile. Only
+    its user may read that, as it tells what vendors sent. Raises JournalError."""
     draft = draft_path(copy)
-    if copy.exists():
-        raise JournalError(f"{copy} exists; name a new file")
     try:
+        if copy.exists():
+            raise JournalError(f"{copy} exists; name a new file")
         draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise JournalError(f"cannot write {copy}: {error.strerror}") from error
+    try:
         with SqliteFile(path).reader() as query:
             for _ in query("VACUUM INTO ?", (str(draft),)):
                 pass
@@ -708,11 +782,15 @@ def missing(path: Path) -> int:
     except OSError:
         return 0
     try:
-        # First of all: whoever writes meanwhile commits before it notes that.
-        acknowledged = Lock(descriptor).acknowledged()
+        return _lacking(Lock(descriptor), SqliteFile(path))
     finally:
         os.close(descriptor)
-    with SqliteFile(path).reader() as query:
+
+
+def _lacking(lock: Lock, file: SqliteFile) -> int:
+    # First of all: whoever writes meanwhile commits before it notes that.
+    acknowledged = lock.acknowledged()
+    with file.reader() as query:
         (head,) = query("SELECT deliveries FROM head", ())
     return max(0, acknowledged - int(head[0]))
 
