@@ -7,6 +7,7 @@ disk as it is at some moment of the operation before, and begins anew with that.
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -199,6 +200,11 @@ class Sent(NamedTuple):
     needs_mending: Verdict | None = None
     is_malformed: bool = False
 
+    @property
+    def other_id(self) -> str:
+        """What it is called where another delivery has its id."""
+        return f"{self.id}~{hashlib.blake2b(self.body, digest_size=8).hexdigest()}"
+
     def read(self, config: Config) -> tuple[Verdict, tuple[Told, ...]]:
         if self.is_malformed:
             return Verdict.DEAD_LETTERED, ()
@@ -287,22 +293,41 @@ class Model:
         """Of each row."""
         self.events: list[tuple[Told, float]] = []
         """With the epoch seconds of their receipts."""
+        self.tellers: dict[Told, int] = {}
+        """The numbers of the deliveries that told them."""
         self.accepted: dict[str, bool] = {}
 
     def verdict(self, sent: Sent, config: Config) -> Verdict:
         """What would become of a delivery."""
+        return self._judged(sent, config)[0]
+
+    def _judged(self, sent: Sent, config: Config) -> tuple[Verdict, bool]:
+        """The same, and whether it would be kept."""
         verdict, tells = sent.read(config)
         known = self.accepted.get(sent.id)
-        if known or (known is False and verdict is not Verdict.ACCEPTED):
-            return Verdict.DUPLICATE
-        return Verdict.DUPLICATE if tells and not self._new(tells) else verdict
+        is_known = known or (known is False and verdict is not Verdict.ACCEPTED)
+        if not is_known and not (tells and not self._new(tells)):
+            return verdict, True
+        if self._is_copy(sent, tells):
+            return Verdict.DUPLICATE, False
+        return Verdict.DUPLICATE if known or verdict is Verdict.ACCEPTED else verdict, True
+
+    def _is_copy(self, sent: Sent, tells: tuple[Told, ...]) -> bool:
+        names = sent.id, sent.other_id
+        named = [row.body for row in self.rows if row.replays is None and row.id in names]
+        telling = [self.rows[self.tellers[one] - 1].body for one in tells if one in self.tellers]
+        return sent.body in (*named, *telling)
 
     def take(self, sent: Sent, config: Config, received_at: float) -> Verdict:
         """What becomes of a delivery."""
-        verdict = self.verdict(sent, config)
-        if verdict is not Verdict.DUPLICATE:
-            new = self._new(sent.read(config)[1])
-            self._keep(Row(sent.id, verdict, sent.body), sent, new, received_at)
+        verdict, is_kept = self._judged(sent, config)
+        if is_kept:
+            _, tells = sent.read(config)
+            is_duplicate = verdict is Verdict.DUPLICATE
+            # What was not accepted before may be accepted under the same id.
+            has_other_id = sent.id in self.accepted and verdict is not Verdict.ACCEPTED
+            row = Row(sent.other_id if has_other_id else sent.id, verdict, sent.body)
+            self._keep(row, sent, [] if is_duplicate else self._new(tells), received_at)
         return verdict
 
     def replay(
@@ -314,24 +339,24 @@ class Model:
         for number, before in sorted(outcome.items()):
             if before not in outcomes:
                 continue
-            sent = self.sent[number - 1]
+            sent, name = self.sent[number - 1], self.rows[number - 1].id
             verdict, tells = sent.read(config)
             new = self._new(tells)
             if tells and not new:
                 verdict = before if before is Verdict.ACCEPTED else Verdict.DUPLICATE
             if new or verdict is not before:
-                self._keep(Row(sent.id, verdict, b"", number), sent, new, received_at)
-                changed.append((sent.id, verdict))
+                self._keep(Row(name, verdict, b"", number), sent, new, received_at)
+                changed.append((name, verdict))
         return changed
 
     def _new(self, tells: tuple[Told, ...]) -> list[Told]:
-        known = {told for told, _ in self.events}
-        return [told for told in tells if told not in known]
+        return [told for told in tells if told not in self.tellers]
 
     def _keep(self, row: Row, sent: Sent, new: list[Told], received_at: float) -> None:
         self.rows.append(row)
         self.sent.append(sent)
         self.events += [(told, received_at) for told in new]
+        self.tellers |= dict.fromkeys(new, row.replays or len(self.rows))
         self.accepted[row.id] = self.accepted.get(row.id, False) or row.verdict is Verdict.ACCEPTED
 
     def shown(self, config: Config, now: float) -> set[tuple[str, str, str]]:
@@ -614,7 +639,7 @@ class Machine(RuleBasedStateMachine):
         """Of what was under way some is kept, and among that is all that was acknowledged."""
         kept = [row.id for row in _rows(self.path)]
         for sent, received_at in zip(under_way, receipts, strict=True):
-            if kept[len(self.model.rows) :][:1] == [sent.id]:
+            if kept[len(self.model.rows) :][:1] in ([sent.id], [sent.other_id]):
                 self.model.take(sent, self.config, received_at)
         acknowledged = {one.what for one in record if isinstance(one, Acknowledged)}
         for sent in under_way:
@@ -628,15 +653,21 @@ class Machine(RuleBasedStateMachine):
 
     # Deliveries
 
-    def _sent(self, message: tuple[str, Any, tuple[Told, ...]]) -> Sent:
+    def _sent(self, message: tuple[str, Any, tuple[Told, ...]], name: str = "") -> Sent:
         event, payload, tells = message
         malformed = isinstance(payload, bytes)
         body = payload if malformed else json.dumps(payload).encode()
         needs_mending = None
         if not malformed and "opened" in payload:
             needs_mending = Verdict.IGNORED if event == "star" else Verdict.DEAD_LETTERED
-        name = f"d-{len(self.everything)}"
-        sent = Sent(name, event, body, tells, needs_mending, is_malformed=malformed)
+        sent = Sent(
+            name or f"d-{len(self.everything)}",
+            event,
+            body,
+            tells,
+            needs_mending,
+            is_malformed=malformed,
+        )
         self.everything.append(sent)
         return sent
 
@@ -646,7 +677,8 @@ class Machine(RuleBasedStateMachine):
         self.space.pass_by()
         receipts = []
         for _ in those:
-            self.received_at = max(self.clock.now, self.received_at + 1e-6)
+            now, last = self.clock.now, self.received_at
+            self.received_at = last + 1e-6 if now <= last < now + edge.SET_BACK else now
             receipts.append(self.received_at)
         self.latest = max(self.latest, self.clock.now, *receipts)
 
@@ -672,6 +704,12 @@ class Machine(RuleBasedStateMachine):
                 assert status == 400
             else:
                 assert (status, verdict) == (202, expected)
+
+    @rule(messages=st.lists(_messages, min_size=1, max_size=3), index=st.integers(0, 10_000))
+    def send_under_an_id_that_another_has(self, messages: list[Any], index: int) -> None:
+        """As where a mapping takes for the id what several deliveries share."""
+        name = self.everything[index % len(self.everything)].id if self.everything else "shared"
+        self._send([self._sent(message, name) for message in messages])
 
     @rule(messages=st.lists(_messages, min_size=1, max_size=8))
     def send(self, messages: list[Any]) -> None:

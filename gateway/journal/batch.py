@@ -208,7 +208,7 @@ def judge(
             place += 1
             judged.events.append(_event_row(place, delivery, identity, event, entry))
             recorded.append(Recorded(event, entry.received_at, entry.source, place))
-        kept.add(one)
+        kept.add(one, new)
         seen.update(new)
         accepted[name] = accepted.get(name, False) or verdict is Verdict.ACCEPTED
         judged.results.append(Stored(verdict, tuple(recorded)))
@@ -216,22 +216,21 @@ def judge(
 
 
 class _Bodies:
-    """The bodies of a batch that are to be kept, by the names and the events of their deliveries."""
+    """The bodies of a batch that are to be kept, by the names of their deliveries and the events that these
+    told."""
 
     def __init__(self) -> None:
         self._by: dict[Name | bytes, list[bytes]] = {}
 
     def __contains__(self, one: Candidate) -> bool:
-        return any(one.entry.body in self._by.get(key, ()) for key in _keys(one))
+        keys: list[Name | bytes] = [one.name, *one.events]
+        return any(one.entry.body in self._by.get(key, ()) for key in keys)
 
-    def add(self, one: Candidate) -> None:
+    def add(self, one: Candidate, told: Collection[bytes]) -> None:
         if not one.entry.replay_of:
-            for key in _keys(one):
+            keys: list[Name | bytes] = [one.name, *told]
+            for key in keys:
                 self._by.setdefault(key, []).append(one.entry.body)
-
-
-def _keys(one: Candidate) -> list[Name | bytes]:
-    return [one.name, *one.events]
 
 
 def _is_duplicate(entry: Entry, known: bool | None, new: Collection[bytes]) -> bool:  # noqa: FBT001  # A value of a mapping.
