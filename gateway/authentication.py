@@ -220,6 +220,19 @@ class Authentication(Struct, frozen=True, kw_only=True):
     prepare: Callable[[Headers], Awaitable[bool]] | None = None
     fault: Callable[[Headers, float], str] | None = None
 
+    def told_fault(self, headers: Headers, now: float) -> str:
+        """Why a request that is not authentic is not, as far as its operator may have to mend it; nothing
+        of what the request holds."""
+        if self.fault is not None:
+            return self.fault(headers, now)
+        for name in sorted(self.headers):
+            times = sum(header == name.encode() for header, _ in headers)
+            if times != 1:
+                return f"it has `{name}` {times} times" if times else f"it has no header `{name}`"
+        proofs = [f"`{name}`" for name in sorted(self.headers)]
+        proofs += [f"`{name}` of the URL" for name in sorted(self.parameters)]
+        return f"what it has in {' and '.join(proofs)} does not fit: another secret, or another time or body"
+
 
 def authentication(
     scheme: Shared | None,

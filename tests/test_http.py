@@ -285,6 +285,28 @@ def test_what_is_not_signed_is_refused_without_a_hint(
     assert shared_gateway.counter(series) == before + 1
 
 
+@pytest.mark.parametrize(
+    ("source", "headers", "why"),
+    [
+        ("github", {}, "it has no header `x-hub-signature-256`"),
+        (
+            "github",
+            {"X-Hub-Signature-256": "sha256=0"},
+            "what it has in `x-hub-signature-256` does not fit: another secret, or another time or body",
+        ),
+        ("nobody", {}, "nothing is served under its name"),
+    ],
+)
+def test_the_log_tells_the_operator_what_was_wrong(
+    tmp_path: Path, source: str, headers: dict[str, str], why: str
+) -> None:
+    """Though the answer tells the sender nothing: a misspelled header is found at once."""
+    with running(tmp_path) as gateway:
+        assert gateway.post(f"/hooks/{source}", b"{}", headers).status == 401
+        named = "github" if source == "github" else "a source that is not served"
+        eventually(lambda: f"{named} refused, from 127.0.0.1: {why}" in gateway.output)
+
+
 def test_an_unknown_source_looks_like_a_wrong_signature(shared_gateway: Gateway) -> None:
     """Nothing tells which sources exist. Row 48 of the table in docs/explanation/security.md."""
     unknown = shared_gateway.post("/hooks/nobody", b"{}", {"X-Hub-Signature-256": "sha256=0"})

@@ -77,11 +77,11 @@ class Edge:
         is_proven = checked.verify(headers, raw, now, scope["query_string"])
         if is_proven and is_admitted:
             return source is not None
-        why = "its proof is missing or wrong"
-        if is_proven:
+        why = checked.told_fault(headers, now)
+        if source is None:
+            why = "nothing is served under its name"
+        elif is_proven:
             why = "its proof holds, and `allow_from` does not have the address"
-        elif checked.fault is not None:
-            why = checked.fault(headers, now)
         self._failures.note(source.plan.source if source else "", self._sender(scope), why)
         return False
 
