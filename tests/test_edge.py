@@ -451,6 +451,94 @@ def test_where_connections_run_out_those_that_wait_longest_go(tmp_path: Path) ->
             _works(gateway)
 
 
+ECHO = f"""
+source: echo
+authenticate: none
+handshakes: [{{when: body.challenge, answer: "body.[{", ".join(["challenge"] * 100)}]"}}]
+rules:
+  - {{name: a deployment, emit: deploytime, when: body.app,
+     fields: {{app: body.app, commit: body.commit, timestamp: received_at}}}}
+"""
+"""An open source that answers with a hundred times what it is sent."""
+
+
+def _echo(size: int, *lines: bytes) -> bytes:
+    """A request that is answered with some more bytes than these."""
+    body = b'{"challenge": "' + b"x" * (size // 100) + b'"}'
+    head = b"\r\n".join((*lines, b"Content-Length: %d" % len(body), b"", b""))
+    return POST.replace(b"github", b"echo") + head + body
+
+
+def _deaf(gateway: Gateway) -> socket.socket:
+    """A connection whose answers are not read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", gateway.public))
+    return connection
+
+
+@pytest.mark.parametrize("requests", [1, 2, 4])
+def test_who_asks_and_does_not_read_shuts_nobody_out(tmp_path: Path, requests: int) -> None:
+    """As many as there is room for send requests, also while an earlier answer waits for them to read
+    it: it is they who are let go. Row 17."""
+    (tmp_path / "echo.yaml").write_text(ECHO)
+    few = f'ulimit -n 140; exec {sys.executable} -m gateway "$@"'
+    arguments = ("--mappings", str(tmp_path))
+    with running(tmp_path, *arguments, program=["sh", "-c", few, "sh"]) as gateway:
+        with contextlib.ExitStack() as stack:
+            deaf = [stack.enter_context(_deaf(gateway)) for _ in range(31)]
+            for _ in range(requests):
+                for connection in deaf:
+                    # One of them has had to make room already.
+                    with contextlib.suppress(ConnectionError):
+                        connection.sendall(_echo(5_000_000))
+                # The next request comes when this one is answered, or must not be read at all.
+                time.sleep(0.5)
+            for _ in range(20):
+                _works(gateway)
+        assert "Traceback" not in gateway.output
+
+
+def test_an_answer_that_nobody_reads_has_a_deadline(tmp_path: Path) -> None:
+    """Also where so little of it is left that the application did not have to wait. Row 16."""
+    (tmp_path / "echo.yaml").write_text(ECHO)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import gc, signal\n"
+        "def tell(*_):\n"
+        "    for one in gc.get_objects():\n"
+        "        if type(one).__name__ == 'GuardedProtocol' and one in one.connections:\n"
+        "            print('left:', one.transport.get_write_buffer_size(), one.deadline, flush=True)\n"
+        "signal.signal(signal.SIGUSR1, tell)\n"
+    )
+    environment = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+
+    def left(size: int) -> tuple[int, str]:
+        """Bytes of an answer that wait for their sender at the end of its connection, and its deadline."""
+        with _deaf(gateway) as connection:
+            connection.sendall(_echo(size, b"Connection: close"))
+            time.sleep(0.3)
+            before = len(gateway.output)
+            assert gateway.process is not None
+            gateway.process.send_signal(signal.SIGUSR1)
+            time.sleep(0.2)
+            found = re.search(r"^left: (\d+) (\S+)$", gateway.output[before:], re.MULTILINE)
+        return (int(found[1]), found[2]) if found else (0, "")
+
+    arguments = ("--mappings", str(tmp_path))
+    with running(tmp_path, *arguments, environment=environment) as gateway:
+        size = 8_000_000
+        # What the kernel takes in differs a little each time.
+        for _ in range(50):
+            waiting, deadline = left(size)
+            if 0 < waiting < 65_536:
+                break
+            size += 20_000 - waiting
+        else:
+            pytest.fail("nothing was left, or too much")
+        assert deadline != "inf"
+
+
 def test_uploads_that_do_not_finish_give_way_to_those_that_do(tmp_path: Path) -> None:
     """They hold all that may be in flight; whoever finishes is taken nevertheless. Row 15."""
     with running(tmp_path, "--max-in-flight", "1", "--body-timeout", "60") as gateway:

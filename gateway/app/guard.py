@@ -82,6 +82,8 @@ class _Stage(enum.Enum):
     BODY = enum.auto()
     ANSWER = enum.auto()
     """The application; the request is whole."""
+    LAST_ANSWER = enum.auto()
+    """The same, for the last time: what else comes in is thrown away."""
     LEAVING = enum.auto()
     """Its sender: the answer is out, and what still comes in is thrown away."""
 
@@ -143,7 +145,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.cycle = self._hangup = None  # type: ignore[assignment]  # Nothing comes any more.
 
     def data_received(self, data: bytes) -> None:
-        if self._stage is _Stage.LEAVING:
+        if self._stage in (_Stage.LAST_ANSWER, _Stage.LEAVING):
             self._drop(len(data))
             return
         self._bare += len(data)
@@ -166,7 +168,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._stage is _Stage.ANSWER:
+        if self._stage in (_Stage.ANSWER, _Stage.LAST_ANSWER) and not self.transport.is_closing():
             self.deadline = inf
 
     # What comes from the parser
@@ -207,8 +209,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         super().on_message_complete()
         self._bare = 0
-        self._stage = _Stage.ANSWER
-        self.deadline = inf
+        self._wait_for_answer(_Stage.ANSWER)
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keep_alive and not self._listener.draining
 
@@ -262,6 +263,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self.waits_since = self.loop.time()
         self.deadline = self.waits_since + seconds
 
+    def _wait_for_answer(self, stage: _Stage) -> None:
+        """It is the application's turn, which has deadlines of its own; or it is the peer's, where an
+        earlier answer is not taken in yet: the application then waits for that."""
+        self._stage = stage
+        self.deadline = self.loop.time() + WRITE_TIMEOUT if self.flow.write_paused else inf
+
     def _objection(self) -> tuple[HTTPStatus, str, str] | None:
         """What is wrong with the headers that the parser lets pass."""
         version = self.parser.get_http_version()
@@ -308,8 +315,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._close()
             return
         self.cycle.keep_alive = False
-        self._stage = _Stage.LEAVING
-        self.deadline = inf
+        self._wait_for_answer(_Stage.LAST_ANSWER)
 
     def _refuse(self, status: HTTPStatus, reason: str, detail: str) -> None:
         """Answers in place of the application, and hangs up."""
@@ -343,6 +349,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._stage is _Stage.ANSWER:
+            # It stays open until the peer has taken in what is left of the answer.
+            self.deadline = self.loop.time() + WRITE_TIMEOUT
             self.transport.close()
             return
         self._wait(_Stage.LEAVING, LINGER)
