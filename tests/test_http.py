@@ -369,6 +369,13 @@ def test_other_media_types_are_refused(shared_gateway: Gateway, kind: str) -> No
     assert kind in str(document["detail"])
 
 
+def test_of_a_long_media_type_the_answer_repeats_the_beginning(shared_gateway: Gateway) -> None:
+    """Its sender has proved nothing yet."""
+    answer = shared_gateway.post("/hooks/github", b"{}", {"Content-Type": "x" * 60_000})
+    assert "x" * 100 in str(_problem(answer, 415)["detail"])
+    assert len(answer.body) < 1_000
+
+
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.api+json"])
 def test_json_by_any_name_is_taken(shared_gateway: Gateway, kind: str) -> None:
     """Parameters and structured suffixes are JSON as well."""

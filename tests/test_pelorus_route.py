@@ -289,6 +289,17 @@ def test_bodies_that_are_no_object_get_its_framework_s_words(
     assert (answer.status, answer.json()) == (422, {"detail": [problem]})
 
 
+def test_of_a_long_body_the_answer_repeats_the_beginning_alone(shared_gateway: Gateway) -> None:
+    """Whoever sends it has proved nothing yet. Row 24."""
+    raw = b'{"' + b"\x01" * 99_000
+    answer = shared_gateway.post(ROUTE, raw, AGENT)
+    assert answer.status == 422
+    (problem,) = answer.json()["detail"]
+    assert problem["ctx"]["doc"] == raw[:1_000].decode()
+    assert (problem["loc"], problem["ctx"]["pos"]) == (["body", 2], 2)
+    assert len(answer.body) < 10_000
+
+
 def test_other_media_types_are_no_object(shared_gateway: Gateway) -> None:
     """What `curl -d` sends without a content type."""
     headers = {**AGENT, "Content-Type": "application/x-www-form-urlencoded"}

@@ -85,7 +85,7 @@ def _check_type(headers: http.RawHeaders, source: Source | None) -> None:
     content_type = (raw or b"").decode("latin-1")
     allowed = source.plan.media_types if source else ()
     if not bodies.is_readable(content_type) and bodies.media_type(content_type) not in allowed:
-        detail = f"send JSON, or a form with the JSON in `payload`, not {content_type!r}"
+        detail = f"send JSON, or a form with the JSON in `payload`, not {content_type[:100]!r}"
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", detail, close=True)
 
 

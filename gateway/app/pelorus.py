@@ -22,6 +22,8 @@ from gateway.pelorus_signature import SOURCE
 from gateway.source import Source
 
 MAX_BODY = 100_000
+MAX_REPEATED = 1_000
+"""Characters of a body that is no JSON, in its answer."""
 _USER_AGENT = b"pelorus-webhook/"
 _EVENT = b"x-pelorus-event"
 _SIGNATURE = b"x-hub-signature-256"
@@ -154,7 +156,8 @@ def _missing(*location: str) -> dict[str, Any]:
 def _not_json(error: json.JSONDecodeError) -> dict[str, Any]:
     context = {
         "msg": error.msg,
-        "doc": error.doc,
+        # Pelorus repeats it all, six times as long where it is written as escapes, to whoever asks.
+        "doc": error.doc[:MAX_REPEATED],
         "pos": error.pos,
         "lineno": error.lineno,
         "colno": error.colno,
