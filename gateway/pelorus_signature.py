@@ -13,8 +13,9 @@ from typing import Any
 
 SOURCE = "pelorus"
 """The source whose senders sign this way."""
-MAX_BODY = 16 * 1024
-"""Bytes. Pelorus's payloads have a few hundred; a longer body is tried only as it is."""
+MAX_BODY = 2 * 1024
+"""Bytes. Pelorus's payloads have a few hundred; a longer body is tried only as it is, because whoever
+sends a wrong signature has all of them tried."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 _SEPARATORS = ((b", ", b": "), (b",", b":"), (b", ", b":"), (b",", b" :"), (b", ", b" :"))
@@ -25,7 +26,8 @@ def spellings(body: bytes) -> Iterator[bytes]:
     if len(body) > MAX_BODY:
         return
     try:
-        value = json.loads(body)
+        # As UTF-8 alone: the bytes of other encodings may be quotes that never close.
+        value = json.loads(body.decode())
     except (ValueError, RecursionError):
         return
     if not isinstance(value, dict):

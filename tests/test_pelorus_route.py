@@ -165,8 +165,17 @@ def test_spellings_are_of_the_same_object_only() -> None:
     spelled = list(pelorus_signature.spellings(body))
     assert len(set(spelled)) > 20
     assert all(json.loads(text) == json.loads(body) for text in spelled)
-    for other in (b"[]", b"1", b"", b"{", b'{"a": "' + b"x" * 20_000 + b'"}'):
+    for other in (b"[]", b"1", b"", b"{", b'{"a": "' + b"x" * 2_048 + b'"}'):
         assert list(pelorus_signature.spellings(other)) == []
+
+
+def test_no_other_spelling_is_sought_in_other_encodings() -> None:
+    """In UTF-16, a JSON text may hold the bytes of quotes that never close, of which each would be
+    searched to the end. Row 4."""
+    quotes = "\u2200" + "\u225c" * 900 + "\u5c61"
+    for encoding in ("utf-16-le", "utf-16", "utf-32", "utf-8-sig"):
+        for text in (f'{{"a":"{quotes}"}}', '{"a": 1}'):
+            assert list(pelorus_signature.spellings(text.encode(encoding))) == []
 
 
 # The answers of Pelorus's exporter
