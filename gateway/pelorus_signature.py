@@ -28,12 +28,14 @@ def spellings(body: bytes) -> Iterator[bytes]:
     try:
         # As UTF-8 alone: the bytes of other encodings may be quotes that never close.
         value = json.loads(body.decode())
+        # What can be read may still be nested too deeply to be written again.
+        respelled = tuple(_respelled(value))
     except (ValueError, RecursionError):
         return
     if not isinstance(value, dict):
         return
     yield body + b"\n"
-    for tokens in {tuple(_TOKEN.findall(text)) for text in (body, *_respelled(value))}:
+    for tokens in {tuple(_TOKEN.findall(text)) for text in (body, *respelled)}:
         for comma, colon in _SEPARATORS:
             spaced = b"".join(_spaced(tokens, comma, colon))
             inner = spaced.strip()[1:-1]

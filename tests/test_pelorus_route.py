@@ -178,6 +178,21 @@ def test_no_other_spelling_is_sought_in_other_encodings() -> None:
             assert list(pelorus_signature.spellings(text.encode(encoding))) == []
 
 
+@pytest.mark.parametrize("route", [ROUTE, "/hooks/pelorus"])
+def test_a_wrong_signature_is_told_however_deep_its_body_is(
+    shared_gateway: Gateway, route: str
+) -> None:
+    """Also where it can be read and not be written again. Row 23."""
+    headers = {
+        **AGENT,
+        "X-Pelorus-Event": "committime",
+        "X-Hub-Signature-256": "sha256=" + "0" * 64,
+    }
+    for depth in range(900, 1_020):
+        body = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+        assert shared_gateway.post(route, body, headers).status in (400, 401)
+
+
 # The answers of Pelorus's exporter
 
 
