@@ -305,7 +305,8 @@ def test_what_has_no_end_is_answered_and_cut_off(edge: Gateway, name: str) -> No
 SIZES = {
     "a head just below the limit": (POST + SIGNED + b"Connection: close\r\n", 60_000, 202),
     "a head just above the limit": (POST + SIGNED + b"Connection: close\r\n", 66_000, 431),
-    "many headers just below the limit": (POST + SIGNED + b"Connection: close\r\n" + b"A: b\r\n" * 9_000, 0, 202),
+    "as many headers as may be": (POST + SIGNED + b"Connection: close\r\n" + b"A: b\r\n" * 251, 0, 202),
+    "one header more": (POST + SIGNED + b"Connection: close\r\n" + b"A: b\r\n" * 252, 0, 431),
     "many headers above the limit": (POST + SIGNED + b"Connection: close\r\n" + b"A: b\r\n" * 30_000, 0, 431),
     "a URL above its limit": (POST.replace(b"github", b"github?a=" + b"b" * 9_000), 0, 414),
     "a URL below its limit": (POST.replace(b"github", b"github?a=" + b"b" * 8_000) + SIGNED + b"Connection: close\r\n", 0, 202),
@@ -314,11 +315,27 @@ SIZES = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_heads_have_a_limit(edge: Gateway, name: str) -> None:
-    """64 KiB in all, 8 KiB for the URL, in one packet or in many. Row 18."""
+    """64 KiB and 256 headers in all, 8 KiB for the URL, in one packet or in many. Row 18."""
     head, filler, status = SIZES[name]
     padding = b"X-A: " + b"a" * filler + b"\r\n" if filler else b""
     raw = head + padding + _LENGTH + b"\r\n{}"
     assert _exchange(edge, raw) == [status]
+
+
+def test_trailers_have_a_limit_of_their_own(edge: Gateway) -> None:
+    """As many as headers, and no more: 431, and nothing is kept. Row 18."""
+    before = _kept(edge)
+    head = POST + SIGNED + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    assert _exchange(edge, head + b"A: b\r\n" * 257 + b"\r\n") == [431]
+    assert _kept(edge) == before
+    assert _exchange(edge, head + b"A: b\r\n" * 256 + b"\r\n") == [202]
+
+
+def test_headers_that_are_refused_are_not_held(edge: Gateway) -> None:
+    """However small each of them is: they are refused before their end has come. Row 18."""
+    with _connected(edge) as connection:
+        connection.sendall(POST + b"A:b\r\n" * 300)
+        assert _statuses(_until_closed(connection)) == [431]
 
 
 def test_an_early_answer_reaches_a_sender_that_is_still_sending(edge: Gateway) -> None:

@@ -24,6 +24,9 @@ from gateway.app import http
 KIB = 1024
 MAX_HEAD = 64 * KIB
 """Bytes of a request line with its headers; also of whatever else in a request is not its body."""
+MAX_HEADERS = 256
+"""Headers of a request, and as many trailers. Of each, however short, more than a hundred bytes are kept
+until the request is answered; senders and their proxies add a few dozen."""
 MAX_URL = 8 * KIB
 MAX_DROPPED = 1024 * KIB
 """Bytes that are read and thrown away while an answer reaches a sender that is still sending."""
@@ -183,6 +186,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self._stage = _Stage.HEAD
         else:
             self._wait(_Stage.HEAD, self._listener.deadlines.headers)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            self._refusal = _TOO_MANY
+            raise _Stop
 
     def on_headers_complete(self) -> None:
         self._refusal = self._objection()
@@ -399,6 +408,12 @@ _TOO_LARGE = (
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "too_large",
     f"what is not the body is larger than {MAX_HEAD} bytes",
+)
+
+_TOO_MANY = (
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "too_large",
+    f"there are more than {MAX_HEADERS} headers",
 )
 
 
