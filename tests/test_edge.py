@@ -124,6 +124,7 @@ AMBIGUOUS = {
     "a length with a sign": POST + SIGNED + b"Content-Length: +2\r\n\r\n{}",
     "a negative length": POST + SIGNED + b"Content-Length: -2\r\n\r\n{}",
     "a hexadecimal length": POST + SIGNED + b"Content-Length: 0x2\r\n\r\n{}",
+    "a length of thousands of digits": POST + SIGNED + b"Content-Length: " + b"0" * 5_000 + b"2\r\n\r\n{}",
     "a length beyond all numbers": POST + SIGNED + b"Content-Length: 99999999999999999999\r\n\r\n{}",
     "an empty length": POST + SIGNED + b"Content-Length: \r\n\r\n{}",
     "gzip before the chunks": _chunked(_WHOLE, b"Transfer-Encoding: gzip, chunked\r\n"),
@@ -196,6 +197,7 @@ def test_what_is_refused_by_the_protocol_is_counted_and_is_a_problem(edge: Gatew
 
 TAKEN = {
     "a body with its length": POST + SIGNED + _LENGTH + b"\r\n{}",
+    "a length with spaces around it": POST + SIGNED + b"Content-Length: " + b" " * 99 + b"2" + b" " * 99 + b"\r\n\r\n{}",
     "a body in chunks": _chunked(_WHOLE),
     "chunks in capitals": _chunked(_WHOLE, b"Transfer-Encoding: CHUNKED\r\n"),
     "chunks with an extension": _chunked(b"2;a=b\r\n{}\r\n0\r\n\r\n"),
@@ -325,7 +327,9 @@ def test_heads_have_a_limit(edge: Gateway, name: str) -> None:
 def test_trailers_have_a_limit_of_their_own(edge: Gateway) -> None:
     """As many as headers, and no more: 431, and nothing is kept. Row 18."""
     before = _kept(edge)
-    head = POST + SIGNED + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    head = (
+        POST + SIGNED + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    )
     assert _exchange(edge, head + b"A: b\r\n" * 257 + b"\r\n") == [431]
     assert _kept(edge) == before
     assert _exchange(edge, head + b"A: b\r\n" * 256 + b"\r\n") == [202]

@@ -41,6 +41,8 @@ LAG = 0.1
 """Seconds by which the application may begin to read later than the headers were complete."""
 WRITE_TIMEOUT = 60.0
 """Seconds in which a peer must take in enough of an answer for more of it to be written."""
+MAX_DIGITS = 20
+"""Of a length: those of the largest number that the parser takes."""
 VERSIONS = ("1.1", "1.0")
 _NO_PIPELINE: deque[Any] = deque()
 """uvicorn's queue of requests behind the one that is being answered, which is never used here."""
@@ -291,6 +293,10 @@ class GuardedProtocol(HttpToolsProtocol):
             codings = [value for name, value in self.headers if name == b"transfer-encoding"]
             if version != "1.1" or [one.lower() for one in codings] != [b"chunked"]:
                 return _bad("Transfer-Encoding must be chunked, and nothing else")
+        lengths = [value.rstrip() for name, value in self.headers if name == b"content-length"]
+        if any(len(one) > MAX_DIGITS for one in lengths):
+            # The parser passes over zeros before a number, however many; readers of numbers do not.
+            return _bad(f"Content-Length is longer than {MAX_DIGITS} digits")
         if len(self.url) > MAX_URL:
             detail = f"the URL is longer than {MAX_URL} bytes"
             return HTTPStatus.REQUEST_URI_TOO_LONG, "too_large", detail
