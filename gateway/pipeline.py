@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
@@ -144,8 +145,8 @@ class Pipeline:
                 verdict=verdict,
                 reasons=reasons,
                 events=events,
-                headers=keepable(delivery.headers, source),
-                query=keepable(delivery.query, source),
+                headers=keepable(delivery.headers, source, delivery.query),
+                query=keepable(delivery.query, source, delivery.query),
                 body=delivery.body,
                 receipt=fallback_id,
             )
@@ -196,21 +197,37 @@ def judged(reading: Reading, plan: Plan) -> tuple[Verdict, tuple[Reason, ...], t
 
 
 _SECRET_WORDS = ("auth", "cookie", "credential", "key", "password", "secret", "signature", "token")
+_MOST_ENCODINGS = 4
 
 
-def keepable(values: Mapping[str, str], source: Source) -> dict[str, str]:
+def keepable(values: Mapping[str, str], source: Source, query: Mapping[str, str]) -> dict[str, str]:
     """The headers or query parameters that may be kept: none that carries, or may carry, a secret.
 
     A mapping that reads a header by name may want it again in a replay, so it is kept even where
-    its name sounds secret, unless the source authenticates with it.
+    its name sounds secret, unless the source authenticates with it. Where the `query` proves the
+    sender, what repeats its proof is not kept, whatever its name: proxies add the URL as it came.
     """
+    parameters = source.authentication.parameters
+    proofs = [f"{name}=" for name in parameters]
+    proofs += [query[name] for name in parameters if query.get(name)]
     return {
         name: value
         for name, value in values.items()
         if name not in source.authentication.headers
-        and name not in source.authentication.parameters
+        and name not in parameters
         and (name in source.plan.read_headers or not _sounds_secret(name))
+        and not (proofs and _repeats(value, proofs))
     }
+
+
+def _repeats(value: str, proofs: Sequence[str]) -> bool:
+    """Whether one of the texts is in a value, also where that is percent-encoded, several times as it
+    comes of a URL within a URL."""
+    for _ in range(_MOST_ENCODINGS):
+        if any(proof in value for proof in proofs):
+            return True
+        value = unquote(value)
+    return False
 
 
 @lru_cache(maxsize=1_000)

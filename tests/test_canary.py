@@ -221,6 +221,7 @@ def test_no_secret_is_ever_told(tmp_path: Path) -> None:
     assert b"dead_lettered" in places["gateway.log"]
     assert b"refused, from 127.0.0.1" in places["gateway.log"]
     assert b"Traceback" not in places["gateway.log"]
+    assert b"https://gateway.example.com/hooks/query?a=b" in places["journal.sqlite afterwards"]
     assert len(secrets) > 2 * len(SCHEMES)
     assert _found(secrets, places) == []
 
@@ -242,8 +243,29 @@ def _deliver(talk: Conversation) -> None:
         spare = {"X-Api-Key": new, "Cookie": f"session={new}", "X-Auth-Token": old}
         body = _body(200 + number)
         assert talk.send(source, new, body, **spare) == 202
+        if source == "query":
+            _forward(talk, new, old)
         assert talk.ask("GET", f"/hooks/{source}?proof={quote(new)}", b"", {}) == 405
         assert talk.ask("POST", f"/hooks/nobody?proof={quote(new)}", b"{}", {}) == 401
+
+
+def _forward(talk: Conversation, *secrets: str) -> None:
+    """Proxies that repeat the URL with its secret in headers of their own."""
+    for number, secret in enumerate(secrets):
+        url = f"/hooks/query?a=b&{urlencode({'proof': secret})}"
+        login = f"https://login.example/?rd={quote(url, safe='')}"
+        headers = {
+            "X-Original-URI": url,
+            "X-Forwarded-Uri": url.replace("proof", "%70roof"),
+            "X-Envoy-Original-Path": url,
+            "X-Original-URL": f"https://gateway.example.com{url}",
+            "Referer": login,
+            "X-Redirect": f"/?next={quote(login, safe='')}",
+            "X-Request-Line": f"POST {url} HTTP/1.1",
+            "X-Query": secret,
+            "X-Kept": "https://gateway.example.com/hooks/query?a=b",
+        }
+        assert talk.send("query", secret, _body(300 + number), **headers) == 202
 
 
 def _break(talk: Conversation) -> None:
