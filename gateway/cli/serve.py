@@ -16,6 +16,7 @@ from pathlib import Path
 
 import uvloop
 
+from gateway.app.browsers import no_pages
 from gateway.app.guard import Listener
 from gateway.app.internal import internal_app
 from gateway.app.replayer import Replayer
@@ -221,8 +222,11 @@ def _internal(
         replayer,
     )
     refused = partial(pipeline.telemetry.tally.refuse, "")
+    bound = str(internal.getsockname()[0])
     return Listening(
-        routes, internal, Listener(serving.deadlines(settings), MAX_CONNECTIONS, refused)
+        no_pages(routes, bound, settings.internal_listen.host, refused),
+        internal,
+        Listener(serving.deadlines(settings), MAX_CONNECTIONS, refused),
     )
 
 
