@@ -21,6 +21,9 @@ log = logging.getLogger("gateway")
 
 TIMEOUT = 4
 """Seconds for each step of a request."""
+LONGEST = 15.0
+"""Seconds for all steps of a fetch, after which nothing more is read: an issuer whose answer goes on and on
+would keep its keys from being asked for again."""
 PATIENCE = 6.0
 """Seconds that a delivery waits for keys; below the answers that senders wait for."""
 FRESH = 3_600.0
@@ -273,15 +276,17 @@ def read(text: bytes) -> Keys:
         raise CannotRead("it is not JSON") from None
 
 
-def fetch(url: str) -> Keys:
-    """The keys of an issuer, by way of its discovery document. Raises CannotRead."""
-    found = _document(f"{url.rstrip('/')}/.well-known/openid-configuration")
+def fetch(url: str, within: float = LONGEST) -> Keys:
+    """The keys of an issuer, by way of its discovery document, within so many seconds. Raises
+    CannotRead."""
+    end = time.monotonic() + within
+    found = _document(f"{url.rstrip('/')}/.well-known/openid-configuration", end)
     if not isinstance(found, dict) or found.get("issuer") != url:
         raise CannotRead("its discovery document is another issuer's")
     where = found.get("jwks_uri")
     if not isinstance(where, str) or not where.startswith("https://"):
         raise CannotRead("its discovery document leads to no keys over HTTPS")
-    return keys_of(_document(where))
+    return keys_of(_document(where, end))
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -299,8 +304,25 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _document(url: str) -> object:
-    tls = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+def _reads_until(end: float) -> type[ssl.SSLSocket]:
+    """A socket that reads up to this time of the monotonic clock: a timeout is for each read alone, of
+    which an answer may have one for each of its bytes."""
+
+    class Socket(ssl.SSLSocket):
+        def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the answer takes too long")
+            self.settimeout(min(TIMEOUT, left))
+            return super().recv_into(buffer, nbytes, flags)
+
+    return Socket
+
+
+def _document(url: str, end: float) -> object:
+    context = ssl.create_default_context()
+    context.sslsocket_class = _reads_until(end)
+    tls = urllib.request.HTTPSHandler(context=context)
     opener = urllib.request.build_opener(tls, _Stay())
     asked = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310  # HTTPS, as was looked at.
     try:

@@ -79,12 +79,14 @@ def key_set(*keys: SigningKey) -> bytes:
 
 class Server:
     """An issuer that serves its discovery document and its keys; `asked` are the paths that were asked
-    for. `documents` may be changed, and what is missing is a 404."""
+    for. `documents` may be changed, and what is missing is a 404. `endless` is what it sends of an answer
+    to some path: a beginning, and then one piece after the other."""
 
     def __init__(self, folder: Path, *keys: SigningKey) -> None:
         self.keys = list(keys)
         self.asked: list[str] = []
         self.documents: dict[str, bytes | None] = {}
+        self.endless: dict[str, tuple[bytes, bytes]] = {}
         self.authority = folder / "authority.pem"
         self._certificate = folder / "issuer.pem"
         write_certificates(self.authority, self._certificate)
@@ -102,10 +104,20 @@ class Server:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.asked.append(self.path)
+                if self.path in server.endless:
+                    self._trickle(*server.endless[self.path])
+                    return
                 text = server._text(self.path)
                 self.send_response(404 if text is None else 200)
                 self.end_headers()
                 self.wfile.write(text or b"")
+
+            def _trickle(self, beginning: bytes, piece: bytes) -> None:
+                with contextlib.suppress(OSError):
+                    self.wfile.write(beginning)
+                    while True:
+                        self.wfile.write(piece)
+                        time.sleep(0.1)
 
             def log_message(self, *_: object) -> None:
                 pass

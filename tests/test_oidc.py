@@ -364,6 +364,42 @@ def test_an_issuer_that_answers_something_else_is_told(
         oidc.fetch(issuer.url)
 
 
+@pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/keys"])
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.0 200 OK\r\nX-A: ", b"a"),
+        (b"HTTP/1.0 200 OK\r\n", b"X-A: b\r\n"),
+        (b"HTTP/1.0 200 OK\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    ],
+    ids=["status", "header", "headers", "body", "chunks"],
+)
+def test_an_issuer_whose_answer_never_ends_is_given_up(
+    issuer: issuers.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    beginning: bytes,
+    piece: bytes,
+) -> None:
+    """Though something comes of it all the time; so its keys can be asked for again."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(issuer.authority))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    issuer.endless[path] = (beginning, piece)
+    given_up = threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(oidc.CannotRead):
+            oidc.fetch(issuer.url, within=1)
+        given_up.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    assert given_up.wait(8)
+    issuer.endless.clear()
+    assert oidc.fetch(issuer.url, within=10).keys() == {"first"}
+
+
 def test_an_issuer_is_believed_by_its_certificate_and_its_name(
     issuer: issuers.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
