@@ -12,9 +12,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Protocol, assert_never
-from urllib.parse import parse_qsl
 
 from msgspec import Meta, Struct
+
+from gateway import urlencoded
 
 Headers = Iterable[tuple[bytes, bytes]]
 """Header names in lower case with their values, in the order received."""
@@ -313,7 +314,7 @@ def _token(header: str, prefix: str, keys: tuple[bytes, ...]) -> Authentication:
 def _query_token(parameter: str, keys: tuple[bytes, ...]) -> Authentication:
     def verify(headers: Headers, body: bytes, now: float, query: bytes = b"") -> bool:
         try:
-            pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=100)
+            pairs = urlencoded.fields(query, 100)
         except ValueError:
             return False
         values = [value for name, value in pairs if name == parameter.encode()]

@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
+
+from gateway import urlencoded
 
 Decode = Callable[[bytes], Any]
 """Makes a JSON value of bytes. Raises what `msgspec.json.decode` does."""
@@ -15,6 +16,8 @@ FORM = "application/x-www-form-urlencoded"
 MAX_VALUES = 2_000_000
 """Values of a body. Small ones take many times their bytes in memory, and whoever builds them keeps the
 interpreter from everyone else. Real deliveries have one in twenty bytes or more, and 25 MiB at most."""
+MAX_FIELDS = 1_000
+"""Fields of a form."""
 _PAYLOAD_FIELD = "payload"
 _BYTE_OFFSET = re.compile(r" \(byte (\d+)\)$")
 _JSON_PATH = re.compile(r" - at `[^`]*`$")
@@ -85,15 +88,24 @@ def _fault(body: bytes, error: ValueError) -> NotJSON:
 
 
 def _form(body: bytes) -> bytes:
-    """The JSON in the field `payload` of a form, or its fields as JSON where it has none."""
+    """The JSON in the field `payload` of a form, or its fields as JSON where it has none. Of fields of one
+    name the first counts."""
     try:
-        fields = parse_qsl(body, keep_blank_values=True, strict_parsing=True, max_num_fields=1_000)
-        found = {name.decode(): value for name, value in reversed(fields)}
-        if _PAYLOAD_FIELD in found:
-            return found[_PAYLOAD_FIELD]
-        return msgspec.json.encode({name: value.decode() for name, value in found.items()})
+        fields = urlencoded.fields(body, MAX_FIELDS, strict=True)
     except ValueError as error:
         raise NotJSON(f"not a form: {error}", 1, 1) from error
+    found = {_utf8(name, "the name of a field"): value for name, value in reversed(fields)}
+    if _PAYLOAD_FIELD in found:
+        return found[_PAYLOAD_FIELD]
+    texts = {name: _utf8(value, f"the field `{name[:60]}`") for name, value in found.items()}
+    return msgspec.json.encode(texts)
+
+
+def _utf8(text: bytes, what: str) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise NotJSON(f"not a form: {what} is not UTF-8", 1, 1) from error
 
 
 def _utf8_error(body: bytes) -> int:

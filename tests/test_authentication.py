@@ -373,7 +373,10 @@ def test_a_token_in_the_url_is_the_only_one_of_its_name() -> None:
     checked = ready(QueryToken(secret=SECRET, parameter="token"), KEY, OLD_KEY)
     assert checked.parameters == {"token": KEY.decode()}
     for key in (KEY, OLD_KEY):
-        assert checked.verify([], b"", NOW, urlencode({"a": "1", "token": key}).encode())
+        for beside in ("1", "é"):
+            query = urlencode({"a": beside, "token": key}).encode()
+            assert checked.verify([], b"", NOW, query)
+    assert checked.verify([], b"", NOW, b"\xff=%FF&token=" + KEY)
     one = urlencode({"token": KEY}).encode()
     for query in (b"", b"token=", b"token=wrong", one + b"&" + one, one.upper(), b"&" * 200 + one):
         assert not checked.verify([], b"", NOW, query)

@@ -88,3 +88,54 @@ def test_a_large_body_of_ordinary_values_is_read() -> None:
     text = msgspec.json.encode([value] * (most // (len(msgspec.json.encode(value)) + 1)))
     assert most - 1024 < len(text) <= most
     assert body.read(text, JSON)[-1] == value
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        (b"payload=%7B%22m%22%3A%22%C3%A9%22%7D", {"m": "é"}),
+        ('payload={"m":"é"}'.encode(), {"m": "é"}),
+        (b"payload=%22%E2%82%AC+%2B+%26+%3D%22", "€ + & ="),
+        (b"note=%C3%A9&payload=1", 1),
+        (b"payload=1&payload=2", 1),
+        (b"name=%C3%A9&gr%C3%B6%C3%9Fe=1", {"name": "é", "größe": "1"}),
+        ("name=é".encode(), {"name": "é"}),
+        (b"a=1+2&b=1%2B2&c=&d==&e=%zz%", {"a": "1 2", "b": "1+2", "c": "", "d": "=", "e": "%zz%"}),
+        (b"a=1&b=2&a=3", {"a": "1", "b": "2"}),
+        (b"", {}),
+    ],
+)
+def test_a_form_is_its_payload_or_its_fields(form: bytes, value: Any) -> None:
+    """In UTF-8, whether it is escaped or not. Of fields of one name the first counts."""
+    assert body.read(form, body.FORM) == value
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (b"payload", "not a form: the field `payload` has no `=`"),
+        (b'{"m": "' + b"x" * 100, 'not a form: the field `{"m": "' + "x" * 53 + "...` has no `=`"),
+        (b"a=1&", "not a form: the field `` has no `=`"),
+        (b"\xff", "not a form: the field `\ufffd` has no `=`"),
+        (b"a=1&b=%FF", "not a form: the field `b` is not UTF-8"),
+        (b"%FF=1", "not a form: the name of a field is not UTF-8"),
+        (b"payload=%22%FF%22", "invalid UTF-8"),
+        (b"a=1&" * 1_000 + b"a=1", "not a form: more than 1,000 fields"),
+    ],
+)
+def test_what_is_no_form_is_refused_in_words(form: bytes, words: str) -> None:
+    """They name the field, and are short however long it is."""
+    with pytest.raises(body.NotJSON) as refused:
+        body.read(form, body.FORM)
+    assert refused.value.message == words
+
+
+def test_a_form_that_is_all_escapes_is_read_in_little_memory() -> None:
+    """A few times what was sent. Row 28."""
+    form = b"payload=" + b"%31" * 1_000_000
+    tracemalloc.start()
+    with pytest.raises(body.NotJSON):
+        body.read(form, body.FORM)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 * len(form)

@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import cast
-from urllib.parse import parse_qsl
 
 import msgspec
 from litestar.types import HTTPScope, Receive, Send
+
+from gateway import urlencoded
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 JSON = b"application/json"
@@ -203,17 +204,16 @@ def texts(headers: RawHeaders) -> dict[str, str]:
 
 
 def query(scope: HTTPScope) -> dict[str, str]:
-    """The first value of each query parameter."""
+    """The first value of each query parameter; none of more than a hundred."""
     if not scope["query_string"]:
         return {}
-    found: dict[str, str] = {}
-    raw = scope["query_string"].decode("latin-1")
     try:
-        pairs = parse_qsl(raw, keep_blank_values=True, max_num_fields=100)
+        pairs = urlencoded.fields(scope["query_string"], 100)
     except ValueError:
         return {}
+    found: dict[str, str] = {}
     for name, value in pairs:
-        found.setdefault(name, value)
+        found.setdefault(name.decode(errors="replace"), value.decode(errors="replace"))
     return found
 
 
