@@ -1,5 +1,6 @@
 """Random expressions and documents that fit each other, for the property tests of the language."""
 
+import json
 import os
 
 from hypothesis import HealthCheck, settings
@@ -8,7 +9,11 @@ from hypothesis import strategies as st
 EXAMPLES = int(os.environ.get("GATEWAY_TEST_EXAMPLES", "1500"))
 """Examples of each property; a build server's share by default, more for a thorough run."""
 
-NAMES = st.sampled_from(["a", "b", "c", '"x-y"'])
+KEYS = ("a", "b", "c", "größe", "", 'x-"\\')
+NAMES = st.sampled_from(
+    ["a", "b", "c", *(json.dumps(key) for key in KEYS[3:]), '"größe"', '"\\u0061"']
+)
+"""A name may be spelled in more than one way."""
 SCALARS = (
     st.none()
     | st.booleans()
@@ -19,11 +24,12 @@ SCALARS = (
 DOCUMENTS = st.recursive(
     SCALARS,
     lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["a", "b", "c", "x-y"]), inner, max_size=4)
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
     ),
     max_leaves=20,
 )
+OBJECTS = st.dictionaries(st.sampled_from(KEYS), DOCUMENTS, min_size=2, max_size=6)
+"""Documents that most paths find something in."""
 LITERALS = st.sampled_from(
     ["'a'", "''", "'a,b'", "`0`", "`1`", "`2.5`", "`true`", "`false`", "`null`", "`[]`", "`{}`",
      "`[1, 2]`", '`["a", "b"]`', '`{"a": 1}`']
@@ -65,6 +71,7 @@ def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 EXPRESSIONS = st.recursive(NAMES | LITERALS | st.just("@"), _compound, max_leaves=8)
+PATHS = st.lists(NAMES, min_size=1, max_size=2).map(".".join)
 
 thorough = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 """As many examples as were asked for, however long one takes."""

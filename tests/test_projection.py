@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.mapping.expression import ExpressionError, parse
 from gateway.mapping.projection import decoder
 from gateway.mapping.reads import Place, Seen, follow
-from tests.expressions import DOCUMENTS, EXPRESSIONS, thorough
+from tests.expressions import DOCUMENTS, EXPRESSIONS, OBJECTS, PATHS, thorough
 
 
 def _read_by(text: str) -> Place:
@@ -27,7 +27,7 @@ def _outcome(text: str, document: Any) -> Any:
 
 
 @thorough
-@given(EXPRESSIONS, DOCUMENTS)
+@given(EXPRESSIONS | PATHS, DOCUMENTS | OBJECTS)
 def test_an_expression_finds_the_same_in_the_projection(text: str, document: Any) -> None:
     """The same result or the same error, from all of a document and from what is read of it."""
     try:
@@ -91,6 +91,9 @@ def _fault(decode: Any, raw: bytes) -> str | None:
         ("a.b", [1, 2], [1, 2]),
         ("@", {"a": 1}, {"a": 1}),
         ("'nothing'", {"a": {"b": 1}}, {}),
+        ('a.""', {"a": {"": 1, "b": 2}}, {"a": {"": 1}}),
+        # The member that holds such a name is built whole.
+        ('a."größe"', {"a": {"größe": 1, "": 2}, "b": 3}, {"a": {"größe": 1, "": 2}}),
     ],
 )
 def test_only_what_is_read_is_built(text: str, document: Any, projected: Any) -> None:

@@ -40,7 +40,8 @@ def decoder(read: Place) -> Decode:
 
 
 def _type(place: Place) -> Any:
-    if place.is_whole:
+    # msgspec takes a name beyond ASCII for the empty one, unless the text has been encoded before.
+    if place.is_whole or not all(name.isascii() for name in place.members):
         return Any
     members = {name: _type(member) for name, member in place.members.items()}
     # Built at run time, from what expressions read: a checker cannot know its members.
