@@ -52,6 +52,40 @@ def test_items_find_the_same_in_the_projection(each: str, field: str, document: 
     assert _of_items(each, field, projected) == _of_items(each, field, document)
 
 
+@thorough
+@given(EXPRESSIONS, st.lists(OBJECTS, min_size=1, max_size=3), OBJECTS)
+def test_an_item_beside_the_scope_is_found_in_the_projection(
+    field: str, items: list[Any], document: Any
+) -> None:
+    """As a field of a rule with `each` reads it, by the name `c` and wherever the scope is taken whole."""
+    try:
+        _finds_the_items(field, {**document, "a": items}, "a", "c")
+    except ExpressionError:
+        return
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "[@][0].each.app", "[@][].each.app", "[@][*].each.app", "[@, b][1:].each.app", "[[@]][][0].each.app",
+        "(z || @).each.app", "(items && @).each.app", "[(z || @)][?each.app].each | [0]", "@.each.app",
+        "@ | each.app", "[each][0].app", "{p: @}.p.each.app", "not_null(z, @).each.app",
+    ],
+)  # fmt: skip
+def test_an_item_is_found_whatever_the_scope_goes_through(field: str) -> None:
+    _finds_the_items(field, {"items": [{"app": "shop", "sha": "a"}], "b": 1}, "items", "each")
+
+
+def _finds_the_items(field: str, document: Any, items: str, name: str) -> None:
+    place = Place()
+    bound = {name: Seen((place.member(items),)).items()}
+    follow(parse(field).tree, Seen((place,), bound=bound), field).use()
+    projected = decoder(place)(msgspec.json.encode(document))
+    for of_projected, of_all in zip(projected[items], document[items], strict=True):
+        found = _outcome(field, {**projected, name: of_projected})
+        assert found == _outcome(field, {**document, name: of_all})
+
+
 def _of_items(each: str, field: str, document: Any) -> Any:
     try:
         found = parse(each).evaluate(document)

@@ -81,6 +81,10 @@ _COMPUTED = Seen()
 
 
 def _any(*values: Seen) -> Seen:
+    for value in values:
+        # Of a scope among other values only its members are followed.
+        for name in value.bound.values():
+            name.use()
     return Seen(
         tuple(place for value in values for place in value.places),
         tuple(item for value in values for item in value.listed),
