@@ -186,9 +186,13 @@ class Series:
 
     def _enter(self, due: _Due) -> None:
         metric, labels = due.key
-        if self._shown[metric].put(labels, due.line):
+        before = self._shown[metric].put(labels, due)
+        if before is None:
             self._size += 1
-            self._sizes[due.app] += 1
+        else:
+            # Where no label says the app, the series may have been another one's.
+            self._sizes[before.app] -= 1
+        self._sizes[due.app] += 1
         heapq.heappush(self._ages, due)
         of_app = self._ages_of_app.get(due.app)
         if of_app is None:
@@ -218,7 +222,7 @@ class Series:
 
     def _is_shown(self, due: _Due) -> bool:
         metric, labels = due.key
-        return self._shown[metric].get(labels) is due.line
+        return self._shown[metric].get(labels) is due
 
     def _forget(self, key: _Key, at: int) -> None:
         # A series that left the window has no bearing on the times of later samples.
@@ -237,7 +241,7 @@ class Series:
 
 
 class _Shelf:
-    """The lines of one metric in the order in which their series came, in boxes of limited size: what
+    """The samples of one metric in the order in which their series came, in boxes of limited size: what
     a reader made of a box holds until a line in it changes."""
 
     def __init__(self) -> None:
@@ -248,29 +252,29 @@ class _Shelf:
     def __len__(self) -> int:
         return len(self._box_of)
 
-    def get(self, labels: str) -> Line | None:
+    def get(self, labels: str) -> _Due | None:
         box = self._box_of.get(labels)
-        return box.lines[labels] if box else None
+        return box.samples[labels] if box else None
 
-    def put(self, labels: str, line: Line) -> bool:
-        """Sets the line of a series; whether there was none."""
+    def put(self, labels: str, sample: _Due) -> _Due | None:
+        """Sets the sample of a series; the one that it had."""
         box = self._box_of.get(labels)
-        is_new = box is None
+        before = box.samples[labels] if box else None
         if box is None:
-            if len(self._newest.lines) >= CHUNK or not self._boxes:
+            if len(self._newest.samples) >= CHUNK or not self._boxes:
                 self._newest = _Box(self._newest.number + 1)
                 self._boxes[self._newest.number] = self._newest
             box = self._box_of[labels] = self._newest
-        box.lines[labels] = line
+        box.samples[labels] = sample
         box.chunk = None
-        return is_new
+        return before
 
     def take(self, labels: str) -> None:
-        """Removes the line of a series."""
+        """Removes the sample of a series."""
         box = self._box_of.pop(labels)
-        del box.lines[labels]
+        del box.samples[labels]
         box.chunk = None
-        if not box.lines:
+        if not box.samples:
             del self._boxes[box.number]
             if box is self._newest:
                 self._newest = next(reversed(self._boxes.values()), box)
@@ -280,16 +284,16 @@ class _Shelf:
 
 
 class _Box:
-    __slots__ = ("chunk", "lines", "number")
+    __slots__ = ("chunk", "number", "samples")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.lines: dict[str, Line] = {}
+        self.samples: dict[str, _Due] = {}
         self.chunk: Chunk | None = None
 
     def closed(self) -> Chunk:
         if self.chunk is None:
-            self.chunk = Chunk(tuple(self.lines.values()))
+            self.chunk = Chunk(tuple(sample.line for sample in self.samples.values()))
         return self.chunk
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway import exposition
 from gateway.event import Event, identity
 from gateway.mapping import library
-from gateway.mapping.compiler import compile_files
+from gateway.mapping.compiler import SourceFile, compile_files
 from gateway.series import Series, Window
 from tests.harness import require_program
 
@@ -230,6 +230,37 @@ def test_a_full_window_empties_as_any_other() -> None:
     again = failure("created", 1, "9", "app-0")
     series.fold(again, NOW + 100 * 100_000)
     assert len(shown(series, NOW + 100 * 100_000)) == 1
+
+
+def test_a_series_counts_for_the_app_of_the_sample_that_it_shows() -> None:
+    """Where a metric's labels do not say the app, two apps may take turns in one series."""
+    text = """
+kind: slo
+fields:
+  app: {type: app}
+  objective: {type: text}
+  ratio: {type: number}
+metrics:
+  - {name: slo_ratio, help: A ratio., value: ratio, labels: {objective: objective}}
+"""
+    compiled = compile_files([*library.bundled_files(), SourceFile("slo.yaml", text, 1)])
+    series = Series(compiled.models, Window(WINDOW, SPACING, series_of_app=5))
+
+    def told(app: str, objective: str, at: int) -> None:
+        fields: dict[str, str | int | float] = {"app": app, "objective": objective, "ratio": 1}
+        series.fold(Event("slo", fields), at)
+
+    for turn in range(20):
+        at = NOW + turn * WINDOW // 2
+        told("shop", "kept", at)
+        told("shop", "shared", at)
+        told("pay", "shared", at + SPACING)
+        assert len(shown(series, at + SPACING)) == 2
+    for number in range(4):
+        for app in ("shop", "pay"):
+            told(app, f"{app}-{number}", at + SPACING)
+    assert len(shown(series, at + SPACING)) == 10
+    assert series.overflow == 0
 
 
 def test_a_sample_can_stand_at_its_events_own_time() -> None:
