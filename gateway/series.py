@@ -7,6 +7,7 @@ moved on by `spacing`, so that each is shown for long enough to be scraped.
 """
 
 import heapq
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -197,7 +198,12 @@ class Series:
         of_app = self._ages_of_app.get(due.app)
         if of_app is None:
             of_app = self._ages_of_app[due.app] = deque()
-        of_app.append(due)
+        # Almost all come in the order of their times. One that does not stands where it would had it come
+        # in time, so that a full window shows the same after a restart.
+        if of_app and due < of_app[-1]:
+            insort(of_app, due)
+        else:
+            of_app.append(due)
         while self._sizes[due.app] > self._window.series_of_app:
             self.overflow += self._leave(of_app[0])
         while self._size > self._window.series:

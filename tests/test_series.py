@@ -218,6 +218,29 @@ def test_the_most_recent_series_are_shown_where_the_window_is_full() -> None:
     assert issues(Window(WINDOW, SPACING, series_of_app=2)) == (["6", "7", "8", "9"], 6)
 
 
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40), st.booleans()), max_size=30),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_a_full_window_of_an_app_shows_the_same_after_a_restart(
+    events: list[tuple[int, int, bool]], limit: int, own_times: bool
+) -> None:
+    """Also where samples do not come in the order of their times: what stands earliest goes first."""
+    window = Window(WINDOW, SPACING, series_of_app=limit, own_times=own_times)
+    live, told, now = Series(MODELS, window), [], (START + 1_000) * 1_000
+    for issue, ago, is_late in events:
+        now += 1_000
+        event = failure("created", now // 1_000 - START - ago, str(issue))
+        told.append((event, now - 3_000 * is_late))
+        live.fold(*told[-1])
+        again = Series(MODELS, window)
+        for one in told:
+            again.fold(*one)
+        assert shown(live, now) == shown(again, now)
+
+
 def test_a_full_window_empties_as_any_other() -> None:
     """What was pushed out and what grew old leave nothing behind."""
     series = Series(MODELS, Window(WINDOW, SPACING, series=5, series_of_app=3))
