@@ -123,6 +123,21 @@ def test_a_fault_has_its_place(text: str, offset: int) -> None:
     assert caught.value.offset == offset
 
 
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [
+        (r'a."\ud800"', 2), (r'a || `"\udc00"`', 5), (r'`{"\ud800": 1}`', 0), (r'`[["a\ud83d"]]`', 0),
+        ("'a\ud800'", 0), (r'a."\udc00\ud83d"', 2), (r'{"\ud800": a}', 1),
+    ],
+)  # fmt: skip
+def test_half_a_surrogate_pair_is_a_fault(text: str, offset: int) -> None:
+    """No event can hold it; a whole pair is a character."""
+    with pytest.raises(ExpressionError, match="has half a surrogate pair") as caught:
+        parse(text)
+    assert caught.value.offset == offset
+    assert parse(r"""`"\ud83d\ude00"`""").evaluate({}) == "😀"
+
+
 def test_depth_and_length_are_bounded() -> None:
     """A hostile expression is a fault, not a crash. Row 38."""
     for text in ("(" * 900 + "a" + ")" * 900, "a" * 5_000, "!" * 1_999 + "a", "[" * 1_999):

@@ -93,7 +93,7 @@ def parse(text: str) -> Expression:
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"longer than {MAX_LENGTH} characters", 0)
     try:
-        _refuse_bare_literals(text)
+        _refuse_literals(text)
         compiled = _Parser().parse(text)
     except exceptions.EmptyExpressionError:
         raise ExpressionError("the expression is empty", 0) from None
@@ -157,8 +157,9 @@ def _use(text: str, field: Mapping[str, Any]) -> Use:
     return Use(name, start, len(_delimited(text, start) or name))
 
 
-def _refuse_bare_literals(text: str) -> None:
-    """The package takes `` `push` `` for text, which JMESPath gave up: what backticks hold is JSON."""
+def _refuse_literals(text: str) -> None:
+    """The package takes `` `push` `` for text, which JMESPath gave up: what backticks hold is JSON. And it
+    takes half a surrogate pair, which no event can hold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)
         tokens = list(lexer.Lexer().tokenize(text))
@@ -172,6 +173,17 @@ def _refuse_bare_literals(text: str) -> None:
                 message = f"what stands between backticks must be JSON, `{inner}` is not"
                 mend = f"write text between single quotes: `'{inner}'`"
                 raise ExpressionError(message, start, mend) from None
+        if not _is_unicode(token["value"]):
+            message = f"`{_delimited(text, start)[1:-1]}` has half a surrogate pair"
+            raise ExpressionError(message, start, "write the character itself")
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _WORDS = {
