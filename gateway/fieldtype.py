@@ -170,7 +170,7 @@ _PLAIN_TIME = re.compile(
 )
 _DATE_TIME = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<fraction>\d{1,9}))?"
-    r"\s?(?P<zone>[Zz]|UTC|GMT|[-+]\d\d:?\d\d|[-+]\d\d)?",
+    r"\s?(?P<zone>[Zz]|UTC|GMT|[-+]\d\d:?[0-5]\d|[-+]\d\d)?",
     re.ASCII,
 )
 
@@ -210,11 +210,13 @@ def _date_time(text: str, offset: timezone | None) -> float:
     match = _DATE_TIME.fullmatch(text)
     if match is None:
         raise FieldError(f"expected a time such as 2026-01-31T09:30:00Z, got {_shown(text)}")
-    zone = _zone(match["zone"], offset)
-    if zone is None:
+    zone = offset if match["zone"] is None else parse_offset(match["zone"])
+    if zone is None and match["zone"] is None:
         raise FieldError(
             f"the time {_shown(text)} has no offset from UTC; declare one with `offset:` in the mapping"
         )
+    if zone is None:
+        raise FieldError(f"expected a time at most 14 hours from UTC, got {_shown(text)}")
     try:
         moment = datetime.fromisoformat(f"{match['date']} {match['time']}").replace(tzinfo=zone)
         return moment.timestamp() + float(f"0.{match['fraction'] or 0}")
@@ -222,17 +224,11 @@ def _date_time(text: str, offset: timezone | None) -> float:
         raise FieldError(f"expected a time, got {_shown(text)}: {error}") from None
 
 
-def _zone(text: str | None, declared: timezone | None) -> timezone | None:
-    if text is None:
-        return declared
-    return parse_offset(text)
-
-
 def parse_offset(text: str) -> timezone | None:
-    """An offset from UTC such as `+02:00`, `+0200`, `Z` or `UTC`; None where it is none."""
+    """An offset from UTC such as `+02:00`, `+0200`, `Z` or `UTC`, at most 14 hours; None where it is none."""
     if text.upper() in ("Z", "UTC", "GMT"):
         return UTC
-    match = re.fullmatch(r"([-+])(\d\d):?(\d\d)?", text, re.ASCII)
+    match = re.fullmatch(r"([-+])(\d\d):?([0-5]\d)?", text, re.ASCII)
     if match is None:
         return None
     span = timedelta(hours=int(match[2]), minutes=int(match[3] or 0))

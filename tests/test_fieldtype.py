@@ -72,6 +72,7 @@ def test_times_are_kept_to_the_microsecond(raw: Any, seconds: float) -> None:
         [], {}, 0, -1, 10, float("inf"), float("nan"), "NaN", "inf", "1e400", 10**400, "1_769_851_800",
         "١٧٦٩٨٥١٨٠٠", "2026-13-45T09:30:00Z", "2026-02-30T09:30:00Z", "2026-01-31T25:30:00Z",
         "2026-01-31", "31/01/2026 09:30", "2026-01-31T09:30:00+25:00", "2026-01-31T09:30:00 CET",
+        "2026-01-31T09:30:00+00:99", "2026-01-31T09:30:00+0260", "2026-01-31T09:30:00-13:60",
     ],
 )  # fmt: skip
 def test_what_is_no_time_is_refused(raw: Any) -> None:
@@ -91,6 +92,16 @@ def test_a_time_without_an_offset_needs_a_declared_one() -> None:
     two = timezone(timedelta(hours=2))
     assert read(FieldType.TIMESTAMP, "2026-01-31 11:30:00", offset=two) == JANUARY
     assert read(FieldType.TIMESTAMP, "2026-01-31T09:30:00Z", offset=two) == JANUARY
+
+
+def test_an_offset_of_more_than_fourteen_hours_is_refused_as_such() -> None:
+    """None is farther from UTC; a declared one does not stand in for it."""
+    for declared in (None, UTC):
+        with pytest.raises(
+            FieldError, match=r'at most 14 hours from UTC, got `"2026-01-31T09:30:00\+14:01"`'
+        ):
+            read(FieldType.TIMESTAMP, "2026-01-31T09:30:00+14:01", offset=declared)
+    assert read(FieldType.TIMESTAMP, "2026-01-31T23:30:00+14:00") == JANUARY
 
 
 @given(
@@ -189,5 +200,6 @@ def test_an_offset_is_read_in_every_spelling() -> None:
     for text in ("Z", "UTC", "+00:00", "-0000"):
         assert parse_offset(text) == timezone(timedelta())
     assert parse_offset("+0530") == timezone(timedelta(hours=5, minutes=30))
-    for text in ("", "CET", "+15:00", "2", "+2"):
+    assert parse_offset("-14:00") == timezone(timedelta(hours=-14))
+    for text in ("", "CET", "+15:00", "+14:01", "2", "+2", "+0099", "+01:60"):
         assert parse_offset(text) is None

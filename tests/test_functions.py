@@ -346,6 +346,12 @@ def test_a_text_of_another_look_is_no_time(text: str) -> None:
     assert text[:80] in str(caught.value)
 
 
+@pytest.mark.parametrize("offset", ["+0099", "+01:60", "+14:01", "CET"])
+def test_a_text_with_an_offset_that_is_none_is_no_time(offset: str) -> None:
+    with pytest.raises(JMESPathError, match="is no time as"):
+        times.parse_time(f"7.10.2026 {offset}", "%d.%m.%Y %z")
+
+
 @pytest.mark.parametrize(
     ("arguments", "index", "part"),
     [
@@ -365,6 +371,7 @@ def test_a_text_of_another_look_is_no_time(text: str) -> None:
         (["%d %m %Y %z", "Z"], 2, "reads the offset itself"),
         (["%d %m %Y", "CEST"], 2, "`CEST` is no offset"),
         (["%d %m %Y", "+15:00"], 2, "`+15:00` is no offset"),
+        (["%d %m %Y", "+00:99"], 2, "`+00:99` is no offset"),
     ],
 )
 def test_a_wrong_format_says_why(arguments: list[str], index: int, part: str) -> None:
