@@ -168,8 +168,10 @@ _NUMERAL = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?",
 _PLAIN_TIME = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[-+](?:0\d|1[0-3]):[0-5]\d)", re.ASCII
 )
+# A fraction stands after seconds: after minutes ISO 8601 means one of a minute, which nobody sends.
 _DATE_TIME = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<fraction>\d{1,9}))?"
+    r"(?P<date>\d{4}-\d\d-\d\d)[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)"
+    r"(?:(?<=:\d\d:\d\d)[.,](?P<fraction>\d{1,9}))?"
     r"\s?(?P<zone>[Zz]|UTC|GMT|[-+]\d\d:?[0-5]\d|[-+]\d\d)?",
     re.ASCII,
 )
