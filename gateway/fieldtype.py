@@ -7,6 +7,7 @@ here guesses: a value that could mean two things is an error that shows the valu
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -156,11 +157,15 @@ def _number(raw: Any, _offset: timezone | None) -> FieldValue:
     if isinstance(raw, bool) or not isinstance(raw, int | float | str):
         raise FieldError(f"expected a number, got {_shown(raw)}")
     try:
-        number = float(raw) if _NUMERAL.fullmatch(str(raw)) else float("nan")
-    except (OverflowError, ValueError):
-        number = float("nan")
-    if not abs(number) <= 2**53:
+        numeral = str(raw)
+    except ValueError:
+        # Python writes no whole number of more than 4,300 digits.
+        numeral = ""
+    # Compared before it is a float: 2⁵³ + 1 would become 2⁵³.
+    exact = Decimal(numeral) if _NUMERAL.fullmatch(numeral) else None
+    if exact is None or not -(2**53) <= exact <= 2**53:
         raise FieldError(f"expected a number within ±2⁵³, got {_shown(raw)}")
+    number = float(exact)
     return int(number) if number.is_integer() else number
 
 

@@ -122,6 +122,16 @@ def test_the_unit_of_an_epoch_is_certain(seconds: int, unit: int) -> None:
     assert read(FieldType.TIMESTAMP, seconds * unit) == seconds
 
 
+@given(st.integers() | st.floats())
+def test_a_number_is_itself(raw: float) -> None:
+    """Whatever is taken is not changed, also where it is written as text."""
+    try:
+        assert read(FieldType.NUMBER, raw) == raw
+        assert read(FieldType.NUMBER, str(raw)) == raw
+    except FieldError:
+        assert not abs(raw) <= 2**53
+
+
 @given(st.text(max_size=300) | st.integers() | st.floats() | st.booleans() | st.none())
 def test_no_value_breaks_a_type(raw: Any) -> None:
     """Every type reads a value or refuses it in words."""
@@ -192,7 +202,19 @@ def test_a_number_fits_a_float() -> None:
     """Or it is refused. Row 25."""
     assert read(FieldType.NUMBER, "2.50") == 2.5
     assert read(FieldType.NUMBER, 3.0) == 3
-    for raw in (True, "x", float("nan"), 10**30, "1_000", None):
+    for whole in (2**53, -(2**53)):
+        for same in (whole, str(whole), float(whole), f"{whole}.0"):
+            assert read(FieldType.NUMBER, same) == whole
+    beyond = (
+        2**53 + 1,
+        -(2**53) - 1,
+        str(2**53 + 1),
+        f"{2**53}.5",
+        float(2**53 + 2),
+        10**5_000,
+        "1e999",
+    )
+    for raw in (True, "x", float("nan"), float("inf"), 10**30, "1_000", None, *beyond):
         with pytest.raises(FieldError, match="expected a number"):
             read(FieldType.NUMBER, raw)
 
