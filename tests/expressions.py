@@ -36,6 +36,12 @@ LITERALS = st.sampled_from(
 )  # fmt: skip
 
 
+STEPS = st.sampled_from(
+    [".a", "[0]", "[-1]", "[]", "[*]", ".*", "[1:]", "[?a]", "[?b || c]", ".{a: a}", ".{b: @}", ".[a, b]"]
+)  # fmt: skip
+"""What reads on from a value; each ends or continues what stands before it in its own way."""
+
+
 def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     two = st.tuples(inner, inner)
     comparison = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
@@ -54,6 +60,9 @@ def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.one_of(
         st.tuples(inner, NAMES).map("{0[0]}.{0[1]}".format),
         st.tuples(inner, index).map("{0[0]}{0[1]}".format),
+        st.tuples(inner, st.lists(STEPS, min_size=2, max_size=5)).map(
+            lambda parts: parts[0] + "".join(parts[1])
+        ),
         two.map("{0[0]} | {0[1]}".format),
         two.map("{0[0]} && {0[1]}".format),
         two.map("{0[0]} || {0[1]}".format),

@@ -64,7 +64,14 @@ def test_every_expression_of_the_compliance_suite_comes_back() -> None:
         ("a[?x == `1` && (y || z)].w | [0]", "a[?x == `1` && (y || z)].w | [0]"),
         ("{p: a, q: 'it\\'s'}", "{p: a, q: 'it\\'s'}"),
         ('`"a\\\\"`', '`"a\\\\"`'),
+        ("a[][?b].{c: d}[0]", "a[][?b].{c: d}[0]"),
+        ("a[?b].{c: d}[0]", "(a[?b].{c: d})[0]"),
+        ("a[0][1:][*]", "a[0][1:][*]"),
+        ("(&a)[0]", "(&a)[0]"),
+        ("(&a) || &b.c", "(&a) || (&b.c)"),
+        ("not_null(&(a || b))", "not_null(&a || b)"),
     ],
 )
 def test_the_spelling(text: str, spelled: str) -> None:
     assert unparse(parse(text).tree) == spelled
+    _comes_back(text)

@@ -9,7 +9,7 @@ Node = Mapping[str, Any]
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
-_STRENGTH = {"pipe": 1, "or_expression": 2, "and_expression": 3, "comparator": 5}
+_STRENGTH = {"expref": 0, "pipe": 1, "or_expression": 2, "and_expression": 3, "comparator": 5}
 _OPERATORS = {"pipe": "|", "or_expression": "||", "and_expression": "&&"}
 _TIGHT = 8
 """Above every operator between two operands: what negates, and what reads on."""
@@ -102,13 +102,21 @@ def _path(node: Node, *, reads_on: bool) -> str:
 
 
 def _is_sliced(node: Node) -> bool:
-    return bool(node["type"] == "index_expression" and node["children"][-1]["type"] == "slice")
+    """Whether it is a slice that projects by itself. One right behind an index does not."""
+    if node["type"] != "index_expression":
+        return False
+    _, *steps = node["children"]
+    return len(steps) == 1 and steps[0]["type"] == "slice"
 
 
 def _base(node: Node, *, reads_on: bool) -> str:
-    """What is read on from: a projection in parentheses, or it would go on itself."""
+    """What is read on from: a projection in parentheses, or it would go on itself.
+
+    Behind a value nothing stands in parentheses. There one that is read on from has ended by itself, as
+    `[?b].{c: d}` does before `[0]` in `a[][?b].{c: d}[0]`.
+    """
     text = _path(node, reads_on=reads_on)
-    return f"({text})" if node["type"] in _PROJECTIONS else text
+    return f"({text})" if node["type"] in _PROJECTIONS and not reads_on else text
 
 
 def spelled(name: str) -> str:
