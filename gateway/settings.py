@@ -158,7 +158,11 @@ def secret(env: str, file: str, environment: Mapping[str, str], folder: Path) ->
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SettingsError(f"cannot read the secret {path}: {error.strerror}") from error
+        what = f"the secret {path}"
+        if not file and isinstance(error, PermissionError) and not os.access(folder, os.X_OK):
+            # One sentence for all of them, which have one cause.
+            what = f"the folder of secrets {folder}"
+        raise SettingsError(f"cannot read {what}: {error.strerror}") from error
     if len(raw) > MAX_SECRET:
         raise SettingsError(f"cannot read the secret {path}: it is larger than {MAX_SECRET} bytes")
     try:

@@ -86,7 +86,9 @@ def read_all(raw: bytes) -> tuple[Request, ...]:
 
 def header(text: str) -> tuple[str, str]:
     """Name and value of one header, written `Name: value`. Raises RequestError."""
-    return _header(text, 1)
+    name, value = _header(text, 1)
+    # As the same header in a file: a value is bytes, and goes out as those that were typed.
+    return name, value.encode(errors="surrogateescape").decode("latin-1")
 
 
 def _lines(raw: bytes) -> list[bytes]:

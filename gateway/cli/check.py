@@ -1,7 +1,6 @@
 """`gateway check`: every problem of mappings, models and cases that can be known without a delivery."""
 
 import argparse
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from gateway import report
 from gateway.authoring import cases, fences, sampling
 from gateway.authoring.cases import CaseFile
 from gateway.authoring.fences import Fence
-from gateway.cli import casefiles, examined
+from gateway.cli import casefiles, examined, shared
 from gateway.diagnostic import Diagnostic, Severity, has_errors
 from gateway.mapping import library
 from gateway.mapping.compiler import Compilation, SourceFile, compile_files
@@ -131,7 +130,7 @@ def _read(paths: Sequence[str]) -> tuple[list[SourceFile], list[Diagnostic]]:
         given = [str(library.bundled("schemas")), str(library.bundled("mappings"))]
     files, findings = library.read_files(examined.named(given), layer=1)
     if STDIN in paths:
-        read = library.decode("<stdin>", sys.stdin.buffer.read(), layer=1)
+        read = library.decode("<stdin>", shared.standard_input(), layer=1)
         if isinstance(read, SourceFile):
             files.append(read)
         else:

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway import report, settings
 from gateway.authoring import trial
-from gateway.cli import casefiles, journals, shared, wiring
+from gateway.cli import casefiles, journals, servers, shared, wiring
 from gateway.cli import options as flags
 from gateway.cli.main import version
 from gateway.cli.wiring import BUNDLED_LAYER
@@ -99,17 +99,12 @@ def _prometheus(url: str, token_file: Path | None) -> Prometheus | None:
                 "--prometheus-token-file is for a Prometheus that --prometheus names"
             )
         return None
-    try:
-        parts = urlsplit(url)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable:
+    if not servers.is_server(url):
         # The text itself may hold a password.
         raise SettingsError("--prometheus is no URL such as http://127.0.0.1:9090")
     if token_file is None:
         return Prometheus(url)
-    if parts.username is not None:
+    if urlsplit(url).username is not None:
         raise SettingsError(
             "--prometheus has a name in it, so --prometheus-token-file cannot be used"
         )

@@ -1,6 +1,7 @@
 """`gateway export`: the journal as OpenMetrics text, every sample at its own time, for a back-fill."""
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -128,6 +129,11 @@ def _with_progress(archive: Archive) -> Iterator[Recorded]:
 
 def _write(lines: Iterable[str], output: str) -> None:
     if output == STDOUT:
+        if sys.stdout is None:
+            raise SettingsError("there is no standard output to write to: it is closed")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # OpenMetrics is, whatever a terminal would be written in.
+            sys.stdout.reconfigure(encoding="utf-8")
         written = _written(lines, sys.stdout)
     else:
         try:
@@ -144,4 +150,6 @@ def _written(lines: Iterable[str], file: TextIO) -> int:
     for line in lines:
         file.write(line)
         samples += not line.startswith("#")
+    # Before they are called written.
+    file.flush()
     return samples

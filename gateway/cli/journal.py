@@ -1,6 +1,7 @@
 """`gateway journal`: the journal backed up, verified, or told of: how large and how old it is."""
 
 import argparse
+import contextlib
 import threading
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def _backup(options: argparse.Namespace) -> int:
             sqlite.backup(path, copy)
         except JournalError as error:
             failures.append(str(error))
+        except OSError as error:
+            failures.append(f"cannot write {copy}: {error.strerror}")
 
     # A thread of its own, which does not keep a command that is interrupted.
     thread = threading.Thread(target=work, name="backup", daemon=True)
@@ -100,7 +103,8 @@ def _watch(thread: threading.Thread, draft: Path, total: int) -> None:
     try:
         while thread.is_alive():
             thread.join(_EVERY)
-            if draft.exists():
+            # It is not there yet, or cannot be; then the copy says why.
+            with contextlib.suppress(OSError):
                 progress.update(draft.stat().st_size // MIB)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -4,6 +4,10 @@ Exit codes: 0 fine, 1 what was examined is wrong, 2 it could not be examined or 
 """
 
 import argparse
+import contextlib
+import errno
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -49,13 +53,42 @@ class _Version(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    try:
+        _escape_what_cannot_be_shown()
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            # What is printed is written at the latest here, where a full disk gives a sentence.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _drop_output()
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        return fail(_told(error))
+
+
+def _run(given: Sequence[str]) -> int:
+    options = _parsed(given)
+    # `--help` ends before this and is the quicker for it.
+    from gateway.settings import SettingsError  # noqa: PLC0415  # See above.
+
+    try:
+        return int(options.run(options))
+    except SettingsError as error:
+        return fail(str(error))
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="gateway",
         description="Native webhooks in, software delivery metrics out, described by YAML.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    given = list(sys.argv[1:] if arguments is None else arguments)
     # A command's module is imported only where the command is asked for.
     wanted = next((word for word in given if not word.startswith("-")), "")
     for name, summary in COMMANDS.items():
@@ -64,23 +97,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if name == wanted:
             import_module(f"gateway.cli.{module(name)}").define(command)
-    options = parser.parse_args(given)
-    return _run(options)
+    return parser.parse_args(given)
 
 
-def _run(options: argparse.Namespace) -> int:
-    # `--help` ends before this and is the quicker for it.
-    from gateway.settings import SettingsError  # noqa: PLC0415  # See above.
+# Standard output, and what the system refuses
 
-    try:
-        return int(options.run(options))
-    except SettingsError as error:
-        return fail(str(error))
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Where no file is named it is standard output: whoever writes another one says so."""
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """A terminal that knows no such letter gets its number."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _told(error: OSError) -> str:
+    """What the system refused, where no command knows more of it."""
+    if error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}"
+    if error.errno in _OF_WRITING:
+        _drop_output()
+        return f"cannot write to standard output: {error.strerror}"
+    return str(error)
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again as the interpreter ends, which would have the last
+    word."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def module(command: str) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from gateway import redelivery, settings
-from gateway.cli import journals, shared
+from gateway.cli import journals, servers, shared
 from gateway.cli.progress import Progress
 from gateway.github_api import (
     PAGE,
@@ -140,12 +140,8 @@ def _home(options: argparse.Namespace) -> Home:
 
 
 def _api_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or parts.username is not None:
+    usable = servers.is_server(url)
+    if not usable or (parts := urlsplit(url)).query or parts.fragment or parts.username is not None:
         raise SettingsError("--api-url is no base URL such as https://api.github.com")
     if not is_private(url):
         raise SettingsError(f"--api-url is `{url}`: the token would cross the network readable")

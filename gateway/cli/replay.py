@@ -6,12 +6,11 @@ import http.client
 import os
 import sys
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import msgspec
 
 from gateway import replay, report, settings
-from gateway.cli import journals, shared, wiring
+from gateway.cli import journals, servers, shared, wiring
 from gateway.cli.progress import Progress
 from gateway.delivery import Verdict
 from gateway.diagnostic import has_errors
@@ -76,7 +75,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 where nothing is a dead letter any more of what is asked for, else 1; raises SettingsError where
     it cannot be replayed."""
-    if not options.dry_run and not options.yes and not sys.stdin.isatty():
+    if not options.dry_run and not options.yes and not shared.can_ask():
         raise SettingsError(
             "replay asks before it writes, and there is no terminal to ask; write with --yes, or only "
             "look with --dry-run"
@@ -140,23 +139,17 @@ def _gateway(options: argparse.Namespace) -> str:
 
 
 def _at_gateway(url: str, asked: Asked, take: Take) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"--url is `{url}`, expected http://host:port")
-    secure = parts.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
+    connection, prefix = servers.connection(url, TIMEOUT)
     try:
-        path = f"{parts.path.rstrip('/')}/-/replay"
         body = msgspec.json.encode(asked)
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        connection.request("POST", f"{prefix}/-/replay", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         if response.status != http.HTTPStatus.OK:
             raise SettingsError(_problem(url, response.status, response.read()))
         for line in response:
             take(replay.decoded(line))
     except (OSError, http.client.HTTPException) as error:
-        why = str(error) or type(error).__name__
+        why = servers.why(error)
         raise SettingsError(
             f"the gateway that has the journal does not answer at {url} ({why}); name its internal "
             "listener with --url"

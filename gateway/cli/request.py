@@ -1,12 +1,12 @@
 """A request as a person hands it to a command: a payload, or a captured request with its headers."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.authoring import request
 from gateway.authoring.request import Request, RequestError
+from gateway.cli import shared
 from gateway.settings import SettingsError
 
 STDIN = "-"
@@ -31,7 +31,7 @@ def read(path: str, headers: Sequence[str]) -> Request:
     SettingsError.
     """
     try:
-        raw = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+        raw = shared.standard_input() if path == STDIN else Path(path).read_bytes()
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     try:

@@ -5,7 +5,7 @@ import http.client
 import os
 import time
 from collections.abc import Mapping
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct
 from gateway import report
 from gateway.authentication import Authentication
 from gateway.authoring import cases
-from gateway.cli import casefiles, request, shared, wiring
+from gateway.cli import casefiles, request, servers, shared, wiring
 from gateway.delivery import Reason
 from gateway.diagnostic import did_you_mean, has_errors
 from gateway.settings import SettingsError
@@ -143,25 +143,20 @@ def _chosen(known: list[cases.Case], options: argparse.Namespace) -> list[cases.
 def _post(
     url: str, source: str, sample: Sample, authentication: Authentication
 ) -> tuple[int, bytes]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"--url is `{url}`, expected http://host:port")
-    secure = parts.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
+    connection, prefix = servers.connection(url, TIMEOUT)
     named = {name.lower() for name in sample.headers}
     signature = authentication.sign(sample.body, time.time())
     headers = {name: value for name, value in signature.items() if name.lower() not in named}
     headers |= sample.headers
     try:
         query = urlencode({**authentication.parameters, **sample.query})
-        path = f"{parts.path.rstrip('/')}/hooks/{source}{'?' * bool(query)}{query}"
+        path = f"{prefix}/hooks/{source}{'?' * bool(query)}{query}"
         connection.request("POST", path, sample.body, headers)
         response = connection.getresponse()
         return response.status, response.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise SettingsError(
-            f"no gateway answers at {url} ({error.strerror or error}); start one with `gateway serve`"
+            f"no gateway answers at {url} ({servers.why(error)}); start one with `gateway serve`"
         ) from error
     finally:
         connection.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway import report
 from gateway.authoring import cases, coverage, trial
-from gateway.cli import casefiles, suites, update, wiring
+from gateway.cli import casefiles, shared, suites, update, wiring
 from gateway.cli.suites import Suite
 from gateway.diagnostic import did_you_mean, has_errors
 from gateway.mapping import library
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     least = _least(options)
     if options.yes and not options.update:
         raise SettingsError("--yes answers the questions of --update, and goes with it")
-    if options.update and not options.yes and not sys.stdin.isatty():
+    if options.update and not options.yes and not shared.can_ask():
         raise SettingsError(
             "--update asks about each case, and there is no terminal to ask; accept all with --yes"
         )

@@ -59,3 +59,5 @@ def _found(check: Check, chain: Chain) -> Iterator[Finding]:
         yield unchecked(str(error))
     except JournalError as error:
         yield problem(str(error), "`gateway journal verify` names what is damaged")
+    except PermissionError as error:
+        yield unchecked(f"{error.filename} cannot be read: {error.strerror}")

@@ -36,7 +36,15 @@ def opens(chain: Chain) -> Iterator[Finding]:
     if journal.path is None:
         yield _server(chain)
         return
-    if chain.is_new:
+    try:
+        is_new = chain.is_new
+    except PermissionError as error:
+        yield problem(
+            f"{error.filename} cannot be read: {error.strerror}",
+            "examine the chain as the user that the gateway runs as",
+        )
+        return
+    if is_new:
         yield _new(chain)
         return
     try:

@@ -1,0 +1,250 @@
+"""The command as a process: what it cannot read, write or reach is one sentence and the exit code 2."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.event import Event, FieldValue
+from tests.harness import ROOT, SECRETS, require_program, run_cli, run_process
+from tests.journals import SqliteHome, append, entry
+
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> str:
+    """The flag for a journal with a delivery in it."""
+    home = SqliteHome(tmp_path / "journal.sqlite")
+    append(home, entry(1))
+    return f"--journal={home.url}"
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of a run that may be refused files, as root's is not otherwise."""
+    held: list[str] = []
+    if os.geteuid() == 0:
+        held = [require_program("setpriv"), "--bounding-set", "-dac_override,-dac_read_search"]
+    return [*held, sys.executable, "-m", "gateway", *arguments]
+
+
+def is_one_sentence(run: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a run ended as one that could not do what it was asked."""
+    return run.returncode == 2 and run.stderr.count("\n") == 1 and run.stderr.startswith("gateway:")
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1", "http://a b/", "http://h/é"],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["send", "github", "--url"],
+        ["replay", "--dry-run", "--url"],
+        ["doctor", "--prometheus"],
+        ["redeliver", "github", "--repository", "acme/shop", "--api-url"],
+    ],
+)
+def test_what_is_no_url_is_refused(words: list[str], url: str, tmp_path: Path) -> None:
+    """Every command that is told whom to ask refuses what cannot be asked."""
+    environment = {**SECRETS, "GITHUB_TOKEN": "a-token"}
+    run = run_cli(*words, url, cwd=tmp_path, environment=environment)
+    assert is_one_sentence(run), run.stderr
+    assert words[-1] in run.stderr
+
+
+@contextlib.contextmanager
+def answering(words: bytes) -> Iterator[str]:
+    """A server that answers so, whatever it is asked; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(65_536)
+                        connection.sendall(words)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "words", [["send", "pelorus", "payload.json"], ["replay", "--dry-run"]], ids=lambda one: one[0]
+)
+def test_what_speaks_no_http_is_said(words: list[str], tmp_path: Path) -> None:
+    """Where another program has the port of the gateway."""
+    (tmp_path / "payload.json").write_text("{}")
+    with answering(b"SSH-2.0-OpenSSH_9.2\r\n") as url:
+        run = run_cli(*words, "--url", url, cwd=tmp_path, environment=SECRETS)
+    assert is_one_sentence(run), run.stderr
+    assert url in run.stderr
+
+
+def test_a_header_of_any_letters_is_sent_as_it_is_typed(tmp_path: Path) -> None:
+    """As its bytes, which is how a server reads a header and how `try` reads it."""
+    (tmp_path / "payload.json").write_text("{}")
+    given = ("payload.json", "-H", "X-GitHub-Event: déploy✓")
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with answering(answer) as url:
+        sent = run_cli("send", "github", *given, "--url", url, cwd=tmp_path, environment=SECRETS)
+    assert sent.returncode == 0, sent.stderr
+    tried = run_cli("try", "github", *given, cwd=tmp_path)
+    assert "déploy✓".encode().decode("latin-1") in tried.stdout
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "closed/shop.yaml"],
+        ["check", "closed/*.yaml"],
+        ["check", "--samples", "closed", "shop.yaml"],
+        ["test", "closed/shop.yaml"],
+        ["journal", "backup", "closed/copy.sqlite"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_cannot_be_read_is_named(
+    words: list[str], journal: str, tmp_path: Path
+) -> None:
+    """With what the system says of it."""
+    shutil.copy(ROOT / "mappings" / "generic.yaml", tmp_path / "shop.yaml")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    try:
+        run = subprocess.run(
+            command(*words, *([journal] if words[0] == "journal" else [])),
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        closed.chmod(0o700)
+    assert is_one_sentence(run), run.stderr
+    assert "closed" in run.stderr
+    assert "Permission denied" in run.stderr
+
+
+# Standard input and output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["deliveries"], ["export"], ["journal", "info"], ["schema", "mapping"], ["check"], ["doctor"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_output_that_cannot_be_written_is_said(
+    words: list[str], unbuffered: str, journal: str, tmp_path: Path
+) -> None:
+    """A disk that is full while a report is written to it gives no half report that is called whole."""
+    given = [] if words[0] in ("schema", "check") else [journal]
+    with FULL.open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "gateway", *words, *given],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert is_one_sentence(run), run.stderr
+    assert "cannot write to standard output: No space left on device" in run.stderr
+
+
+def test_letters_that_a_terminal_does_not_know_are_told_by_number(tmp_path: Path) -> None:
+    """A report is not lost for one of them."""
+    (tmp_path / "shop.yaml").write_text("source: shop\ntitel: déploy✓\n")
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    checked = run_process("check", "shop.yaml", cwd=tmp_path, environment=ascii_only)
+    assert checked.returncode == 1
+    assert "titel: d\\xe9ploy\\u2713" in checked.stdout
+
+
+def test_an_export_is_in_utf8_whatever_the_terminal_is(tmp_path: Path) -> None:
+    """An escaped letter would be another name to Prometheus."""
+    home = SqliteHome(tmp_path / "journal.sqlite")
+    failure: dict[str, FieldValue] = {
+        "app": "déploy",
+        "event": "created",
+        "issue_number": "1",
+        "timestamp": 1_790_000_000,
+    }
+    append(home, entry(1, events=(Event("failure", failure),)))
+    run = subprocess.run(
+        [sys.executable, "-m", "gateway", "export", "--journal", home.url],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert "déploy".encode() in run.stdout
+
+
+@pytest.mark.parametrize("words", [["check", "-"], ["new", "shop", "--sample", "-"]], ids=" ".join)
+def test_a_closed_standard_input_is_said(words: list[str], tmp_path: Path) -> None:
+    """Where a job was started without one."""
+    run = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "gateway", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert is_one_sentence(run), run.stderr
+    assert "there is no standard input" in run.stderr
+
+
+_INTERRUPTED = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+from gateway.cli.main import main
+sys.meta_path.insert(0, Interrupt())
+sys.exit(main(["check"]))
+"""
+
+
+@pytest.mark.parametrize("module", ["gateway.cli.check", "gateway.settings", "msgspec"])
+def test_an_interrupt_while_modules_are_imported_is_an_interrupt(module: str) -> None:
+    """It ends the command with 130 and no traceback, as one a moment later does."""
+    run = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, module],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (128 + signal.SIGINT, "", "")
