@@ -35,13 +35,19 @@ class Diagnostic(Struct, frozen=True, order=True):
     severity: Severity = Severity.ERROR
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The help for a name that is not among the known ones: the nearest, then all of them."""
+MANY, FEW = 16, 8
+
+
+def did_you_mean(word: str, known: Iterable[str], most: int = MANY) -> str:
+    """The help for a name that is not among the known ones: the nearest, then all of them, or only
+    the first few where they are more than `most`."""
     names = sorted(known)
     if not names:
         return ""
     nearest = get_close_matches(word, names, n=1, cutoff=0.6)
-    listing = "known: " + ", ".join(names)
+    listing = "known: " + ", ".join(names if len(names) <= most else names[:FEW])
+    if len(names) > most:
+        listing += f" and {len(names) - FEW} more"
     return f"did you mean `{nearest[0]}`? {listing}" if nearest else listing
 
 

@@ -1,7 +1,9 @@
 """The command as a process: what it cannot read, write or reach is one sentence and the exit code 2."""
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -111,6 +113,82 @@ def test_a_header_of_any_letters_is_sent_as_it_is_typed(tmp_path: Path) -> None:
     assert "déploy✓".encode().decode("latin-1") in tried.stdout
 
 
+# What means nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["journal", "backup", "-"], "a backup cannot be written to standard output; name a FILE"),
+        (["check", ""], "a path is empty"),
+        (["send", "github", "payload.json", "--case", "x"], "--case chooses from the source's own"),
+        (["send", "github", "payload.json", "--all"], "--all chooses from the source's own"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_what_would_do_something_else_than_it_says_is_refused(
+    arguments: list[str], words: str, journal: str, tmp_path: Path
+) -> None:
+    """And nothing is written."""
+    (tmp_path / "payload.json").write_text("{}")
+    before = {*tmp_path.iterdir()}
+    given = [*arguments, *([journal] if arguments[0] == "journal" else [])]
+    run = run_cli(*given, cwd=tmp_path, environment=SECRETS)
+    assert is_one_sentence(run), run.stderr
+    assert words in run.stderr
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_a_param_of_a_source_that_has_none_is_refused_in_a_whole_sentence(tmp_path: Path) -> None:
+    """It ends with what there is to know."""
+    (tmp_path / "shop.yaml").write_text(
+        "source: shop\nauthenticate: none\nrules:\n  - name: a deployment\n    emit: deploytime\n"
+        "    fields: {app: body.app, commit: body.commit, timestamp: body.at}\n"
+    )
+    run = run_cli(
+        *("sources", "--mappings", "shop.yaml"),
+        cwd=tmp_path,
+        environment={"SHOP_PARAM_STAGE": "live"},
+    )
+    assert is_one_sentence(run), run.stderr
+    assert run.stderr.endswith("SHOP_PARAM_STAGE sets no param of the source `shop`; it has none\n")
+    run = run_cli("sources", "--live", "--mappings", "shop.yaml", cwd=tmp_path)
+    assert "\n1 source, 1 live" in run.stdout
+
+
+# Sources that nobody knows
+
+
+@pytest.mark.parametrize(
+    "words", [["try", "shop", "payload.json"], ["sources", "shop"], ["show", "shop"]]
+)
+def test_an_unknown_source_may_be_one_that_was_not_named(words: list[str], tmp_path: Path) -> None:
+    """Beside a gateway that serves it, a command without its flags does not know it. Not all of the
+    others are told."""
+    (tmp_path / "payload.json").write_text("{}")
+    run = run_cli(*words, cwd=tmp_path)
+    assert is_one_sentence(run), run.stderr
+    assert re.search(r"known: (\S+, ){7}\S+ and [0-9]+ more;", run.stderr), run.stderr
+    assert "your own are named by --mappings or GATEWAY_MAPPINGS" in run.stderr
+    (tmp_path / "mappings").mkdir()
+    run = run_cli(*words, cwd=tmp_path, environment={"GATEWAY_MAPPINGS": "mappings"})
+    assert "your own are named" not in run.stderr
+
+
+@pytest.mark.parametrize("command", ["deliveries", "dead-letters"])
+def test_a_search_for_an_unknown_source_says_so(command: str, journal: str) -> None:
+    """It would find nothing for ever. One that is known, and of which nothing came, is not wrong."""
+    run = run_cli(command, journal, "--source", "gihtub")
+    assert run.returncode == 0, run.stderr
+    assert "holds nothing of a source `gihtub`" in run.stdout
+    assert "did you mean `github`?" in run.stdout
+    run = run_cli(command, journal, "--source", "gitlab")
+    assert run.stdout in ("no delivery fits\n", "no open dead letter\n")
+    run = run_cli(command, journal, "--source", "gihtub", "--format", "json")
+    assert run.stdout == ""
+    assert "did you mean `github`?" in run.stderr
+
+
 # Files
 
 
@@ -147,6 +225,31 @@ def test_a_file_that_cannot_be_read_is_named(
     assert is_one_sentence(run), run.stderr
     assert "closed" in run.stderr
     assert "Permission denied" in run.stderr
+
+
+def test_what_the_doctor_may_not_read_is_one_problem_each(tmp_path: Path) -> None:
+    """Not one for each secret that may be in the folder, nor for each check of the journal."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    given = ("--secrets", "closed", "--journal", "sqlite:///closed/journal.sqlite")
+    try:
+        run = subprocess.run(
+            command("doctor", "--format", "json", *given),
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        closed.chmod(0o700)
+    assert run.returncode == 1, run.stderr
+    found = [one for one in json.loads(run.stdout)["findings"] if one["state"] == "problem"]
+    assert [one["sentence"] for one in found if "Permission denied" in one["sentence"]] == [
+        "cannot read the folder of secrets closed: Permission denied",
+        "closed/journal.sqlite cannot be read: Permission denied",
+    ]
 
 
 # Standard input and output

@@ -37,7 +37,7 @@ def test_open_dead_letters_are_listed(shop: Shop) -> None:
 def test_the_list_is_cut_and_says_so(shop: Shop) -> None:
     done = shop.run("dead-letters", "--limit", "1")
     assert done.lines[-1] == "the latest 1 of 3; --limit shows more"
-    assert shop.run("dead-letters", "--source", "other").out == "no open dead letter\n"
+    assert shop.run("dead-letters", "--source", "github").out == "no open dead letter\n"
     found = shop.run("dead-letters", "--since", "1h", "--format", "json").objects()
     assert [one["number"] for one in found] == [4, 2, 1]
 

@@ -295,6 +295,8 @@ def test_at_a_terminal_it_says_how_far_it_is(gateway: Gateway) -> None:
         (("--journal", "sqlite:///none.sqlite"), "there is no journal none.sqlite"),
         (("--mappings", "none"), "none"),
         (("--label", "job"), "--label is `job`, expected a name and a value"),
+        (("--label", "job=a", "--label", "job=b"), "--label names `job` twice"),
+        (("--label", "__x=y"), "names that begin with two underscores are Prometheus's own"),
         (("--label", "app=shop"), "metrics have a label `app` already"),
         (("--output", "nowhere/month.om"), "there is no journal"),
     ],

@@ -1,6 +1,7 @@
 """`gateway new`: a mapping and its cases from samples, which pass `check` and `test` whatever was sent."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -818,16 +819,63 @@ def test_a_kind_of_ones_own_is_offered(folder: Path) -> None:
     assert tested.returncode == 0, tested.stdout
 
 
+def test_the_name_of_a_bundled_source_is_to_be_decided(folder: Path) -> None:
+    """The draft would take the place of the whole bundled mapping, which is hardly meant."""
+    for source, is_told in (("shipyard", False), ("github", True)):
+        done = run_cli("new", source, "--sample", "deployment.json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        to_decide = done.stdout.partition("to decide\n")[2].partition("\n\n")[0]
+        assert (f"`{source}` is the name of a bundled mapping" in to_decide) == is_told
+
+
+def test_the_schemas_that_a_draft_names_are_there_or_said_how_to_get(folder: Path) -> None:
+    """Where the editor looks for them."""
+    output = folder / "deep" / "er"
+    done = run_cli(
+        *("new", "shipyard", "--sample", "deployment.json", "--output", str(output)), cwd=folder
+    )
+    schemas = folder / "deep" / "schemas"
+    said = re.findall(r"gateway (schema \w+) > (\S+)", done.stdout)
+    assert [path for _, path in said] == [
+        f"{schemas}/mapping.schema.json",
+        f"{schemas}/test.schema.json",
+    ]
+    schemas.mkdir()
+    for words, path in said:
+        Path(path).write_text(run_cli(*words.split()).stdout)
+    named = re.search(r"\$schema=(\S+)", (output / "shipyard.yaml").read_text())
+    assert named
+    assert (output / named[1]).is_file()
+    again = run_cli(
+        *("new", "shipyard", "--sample", "deployment.json", "--output", str(output), "--force"),
+        cwd=folder,
+    )
+    assert "gateway schema" not in again.stdout
+
+
+def test_a_sample_in_utf16_is_called_so(tmp_path: Path) -> None:
+    """By every command that takes one."""
+    (tmp_path / "sample.json").write_bytes('{"a": 1}'.encode("utf-16"))
+    for words in (["new", "shipyard", "--sample"], ["try", "generic"], ["send", "generic"]):
+        environment = {"GENERIC_WEBHOOK_SECRET": "a test secret of some length"}
+        done = run_cli(*words, "sample.json", cwd=tmp_path, environment=environment)
+        assert done.returncode == 2
+        assert "sample.json is in UTF-16, as PowerShell's `>` writes" in done.stderr
+    (tmp_path / "shop.yaml").write_text("source: shop\n")
+    done = run_cli("check", "--samples", "sample.json", "shop.yaml", cwd=tmp_path)
+    assert "the sample is in UTF-16" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "words"),
     [
         (["Shipyard", "--sample", "-"], "{}", "`Shipyard` is no name for a source"),
-        (["shipyard", "--sample", "-"], '{\n"a": }', "- is not JSON: line 2, column 6"),
-        (["shipyard", "--sample", "-"], "", "- is not JSON: line 1, column 1"),
+        (["shipyard", "--sample", "-"], '{\n"a": }', "<stdin> is not JSON: line 2, column 6"),
+        (["shipyard", "--sample", "-"], "", "<stdin> is not JSON: line 1, column 1"),
         (
             ["shipyard", "--sample", "-"],
             "X-A: b\n\n{,}",
-            "- is not JSON: the body, line 1, column 2",
+            "<stdin> is not JSON: the body, line 1, column 2",
         ),
         (["shipyard", "--sample", "nowhere.json"], "", "cannot read nowhere.json"),
         (
@@ -838,7 +886,7 @@ def test_a_kind_of_ones_own_is_offered(folder: Path) -> None:
         (
             ["shipyard", "--sample", "-"],
             "POST /\nX-A: b\n c\n\n{}",
-            "-: line 3: a line of a header",
+            "<stdin>: line 3: a line of a header",
         ),
     ],
 )

@@ -296,6 +296,20 @@ def test_send_says_what_keeps_it_from_sending(
     assert len(sent.stderr.splitlines()) == 1
 
 
+def test_send_to_the_wrong_place_says_which_is_right(shared_gateway: Gateway) -> None:
+    """A bare 404 is what the internal listener says, and what the public one says of a path that the
+    command has added to another."""
+    send = ("send", "pelorus", "-", "--url")
+    internal = f"http://127.0.0.1:{shared_gateway.internal}"
+    sent = run_process(*send, internal, stdin="{}", environment=SECRETS)
+    assert sent.returncode == 1
+    assert f"nothing is at {internal}/hooks/pelorus: --url names the public listener" in sent.stdout
+    public = f"http://127.0.0.1:{shared_gateway.public}"
+    sent = run_process(*send, f"{public}/hooks/pelorus", stdin="{}", environment=SECRETS)
+    assert sent.returncode == 1
+    assert "/hooks/pelorus is added to --url: leave it out there" in sent.stdout
+
+
 def test_send_without_the_secret_names_it(tmp_path: Path) -> None:
     """It cannot sign, and says where the secret is looked for."""
     sent = run_process("send", "github", "--secrets", "nowhere", cwd=tmp_path)

@@ -192,7 +192,11 @@ def test_as_json_it_is_for_programs(folder: Path) -> None:
         (("shop", "gone.json"), "", "cannot read gone.json: No such file or directory"),
         (("shoop", "live.json"), "", "there is no source `shoop`; did you mean `shop`?"),
         (("shop", "live.json", "-H", "nonsense"), "", "--header: `nonsense` is no header"),
-        (("shop", "-"), "POST / HTTP/1.1\nno header\n\n{}", "-: line 2: `no header` is no header"),
+        (
+            ("shop", "-"),
+            "POST / HTTP/1.1\nno header\n\n{}",
+            "<stdin>: line 2: `no header` is no header",
+        ),
     ],
 )
 def test_what_cannot_be_tried_is_one_sentence(

@@ -393,7 +393,7 @@ def hint(tree: Node, scope: Scope) -> str:
             path = ".".join(names[:depth]) or "the scope"
             if not value:
                 return f"`{path}` is empty"
-            return f"`{path}` has no `{name}`; {did_you_mean(name, list(value)[:30])}"
+            return f"`{path}` has no `{name}`; {did_you_mean(name, list(value)[:30], 30)}"
         value = value[name]
     return ""
 

@@ -41,6 +41,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BODY_FILE = re.compile(rb"<@?[ \t]+\S")
 
 
+def is_utf16(raw: bytes) -> bool:
+    """Whether a text is in the encoding that PowerShell's `>` writes, and no sender of webhooks."""
+    return raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+
+
 def is_request(raw: bytes) -> bool:
     """Whether a text begins like a request rather than like JSON."""
     for line in _lines(raw.removeprefix(b"\xef\xbb\xbf")):

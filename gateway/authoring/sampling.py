@@ -26,6 +26,9 @@ def of_cases(files: Iterable[CaseFile]) -> dict[str, list[Sample]]:
 
 def read(name: str, raw: bytes) -> Sample | Diagnostic:
     """The delivery that a file holds, as JSON or as a raw request, or what is wrong with it."""
+    if request.is_utf16(raw):
+        message, mend = "the sample is in UTF-16", "save it in UTF-8"
+        return Diagnostic(Span(name), "unreadable-sample", message, mend)
     headers: dict[str, str] | None = None
     is_request = request.is_request(raw)
     try:

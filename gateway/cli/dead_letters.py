@@ -81,9 +81,9 @@ def _list(archive: Archive, options: argparse.Namespace) -> int:
     found = journals.reading(lambda: archive.latest(wanted))
     if options.format == shared.JSON:
         deliveries.print_lines(found)
-        return 0
     if not found:
-        print("no open dead letter")
+        deliveries.tell_of_none(archive, options, "no open dead letter")
+    if not found or options.format == shared.JSON:
         return 0
     print("\n".join(deliveries.table(found)))
     count = journals.reading(lambda: archive.count(wanted))

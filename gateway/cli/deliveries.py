@@ -1,13 +1,16 @@
 """`gateway deliveries`: the latest deliveries of the journal, with what became of each."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import msgspec
 
 from gateway.cli import journals, shared
 from gateway.delivery import Verdict
-from gateway.journal.archive import Kept, Selection
+from gateway.diagnostic import did_you_mean
+from gateway.journal.archive import Archive, Kept, Selection
+from gateway.mapping import library
 from gateway.settings import number
 
 _HEADINGS = ("received", "source", "event", "outcome", "events", "delivery")
@@ -50,9 +53,25 @@ def run(options: argparse.Namespace) -> int:
     found = journals.reading(lambda: archive.latest(wanted))
     if options.format == "json":
         print_lines(found)
-        return 0
-    print("\n".join(table(found)) if found else "no delivery fits")
+    elif found:
+        print("\n".join(table(found)))
+    if not found:
+        tell_of_none(archive, options, "no delivery fits")
     return 0
+
+
+def tell_of_none(archive: Archive, options: argparse.Namespace, sentence: str) -> None:
+    """Says that nothing was found; of a source that nobody knows, more than that."""
+    if options.source:
+        known = library.bundled_sources() | journals.reading(archive.arrivals).keys()
+        if options.source not in known:
+            mend = did_you_mean(options.source, known)
+            sentence += (
+                f": the journal holds nothing of a source `{options.source}`, and none of that name is "
+                f"bundled; {mend}"
+            )
+    # For programs, nothing is what there is.
+    print(sentence, file=sys.stderr if options.format == shared.JSON else sys.stdout)
 
 
 def print_lines(found: Sequence[Kept]) -> None:

@@ -21,6 +21,8 @@ def named(paths: Iterable[str]) -> list[Path]:
 
 
 def _files(path: str) -> list[Path]:
+    if not path:
+        raise Unreadable("a path is empty; `.` is the folder that you are in")
     if not Path(path).exists() and glob.has_magic(path):
         matched = [Path(one) for one in sorted(glob.glob(path, recursive=True))]  # noqa: PTH207  # The pattern may be absolute.
         files = [one for one in matched if one.suffix in _SUFFIXES and one.is_file()]

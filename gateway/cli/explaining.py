@@ -17,7 +17,7 @@ from gateway.authoring.proof import REFUSED
 from gateway.cli import shared, wiring
 from gateway.cli.wiring import Served, Sources
 from gateway.delivery import Delivery
-from gateway.diagnostic import did_you_mean, has_errors
+from gateway.diagnostic import has_errors
 from gateway.mapping.compiler import Compilation, CompiledMapping
 from gateway.settings import SettingsError
 from gateway.source import Source
@@ -50,8 +50,7 @@ def subject(name: str, options: argparse.Namespace) -> Subject:
     sources = wiring.sources(loaded.compilation, os.environ, options.secrets)
     found = find(name, loaded.compilation, sources, os.environ)
     if found is None:
-        mend = did_you_mean(name, loaded.compilation.mappings)
-        raise SettingsError(f"there is no source `{name}`; {mend}")
+        raise wiring.unknown_source(name, loaded.compilation.mappings, options)
     return found
 
 

@@ -111,6 +111,12 @@ def _labels(given: Iterable[str], models: Mapping[str, Model]) -> dict[str, str]
             raise SettingsError(f"--label is `{text}`, expected a name and a value: job=gateway")
         if name in used:
             raise SettingsError(f"--label is `{text}`, but metrics have a label `{name}` already")
+        if name.startswith("__"):
+            raise SettingsError(
+                f"--label is `{text}`: names that begin with two underscores are Prometheus's own"
+            )
+        if name in labels:
+            raise SettingsError(f"--label names `{name}` twice; a series has each label once")
         labels[name] = value
     return labels
 

@@ -66,6 +66,8 @@ def _backup(options: argparse.Namespace) -> int:
     url, copy = journals.url(options), options.file
     if copy is None:
         raise SettingsError("backup needs a FILE to write")
+    if str(copy) == "-":
+        raise SettingsError("a backup cannot be written to standard output; name a FILE")
     path = url.path
     if path is None:
         raise SettingsError(

@@ -1,6 +1,7 @@
 """`gateway new`: drafts a mapping and its cases from sample payloads, and says what is to decide."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -76,10 +77,16 @@ def run(options: argparse.Namespace) -> int:
     files = draft_text.files(drafted, samples, loaded.files, str(mapping))
     if folder is None:
         print(files.mapping, end="")
-        print("\n".join(_told(drafted, files)), file=sys.stderr)
+        print("\n".join(_told(drafted, files, options.source)), file=sys.stderr)
         return 0
     _write({mapping: files.mapping, cases: files.cases}, force=options.force)
-    told = [f"wrote {mapping}", f"wrote {cases}", "", *_told(drafted, files, str(mapping)), ""]
+    told = [
+        f"wrote {mapping}",
+        f"wrote {cases}",
+        "",
+        *_told(drafted, files, options.source, str(mapping)),
+        "",
+    ]
     print("\n".join([*told, *_next(options, mapping, cases)]))
     return 0
 
@@ -95,7 +102,7 @@ def _sample(path: str, headers: Sequence[str]) -> Sample:
     except body.NotJSON as error:
         # Lines are counted from the body's first, which is not the first of a raw request.
         where = "the body, " if len(found.headers) > len(headers) else ""
-        raise SettingsError(f"{path} is not JSON: {where}{error}") from error
+        raise SettingsError(f"{request.shown(path)} is not JSON: {where}{error}") from error
     return Sample(name=name, headers=found.headers, payload=payload)
 
 
@@ -115,7 +122,7 @@ def _write(texts: dict[Path, str], *, force: bool) -> None:
 # What is said
 
 
-def _told(drafted: Draft, files: Files, name: str = "") -> Iterator[str]:
+def _told(drafted: Draft, files: Files, source: str, name: str = "") -> Iterator[str]:
     yield "recognised"
     scheme = drafted.credentials
     if scheme.header:
@@ -136,8 +143,18 @@ def _told(drafted: Draft, files: Files, name: str = "") -> Iterator[str]:
     for sample, expected in files.outcomes:
         yield f"  {sample}: {_outcome(expected)}"
     questions = draft_text.questions(files.mapping)
+    is_bundled = source in library.bundled_sources()
     yield ""
-    yield "to decide" if questions else "nothing is left to decide; read it through all the same"
+    yield (
+        "to decide"
+        if questions or is_bundled
+        else "nothing is left to decide; read it through all the same"
+    )
+    if is_bundled:
+        yield (
+            f"  `{source}` is the name of a bundled mapping, all of which this one takes the place of; to "
+            f"change a part of it, write `extends: {source}` instead, or take another name"
+        )
     for number, question in questions:
         yield f"  {name or 'line '}{':' if name else ''}{number}  {question}"
 
@@ -166,3 +183,9 @@ def _next(options: argparse.Namespace, mapping: Path, cases: Path) -> Iterator[s
     yield f"  gateway check {' '.join(map(str, [mapping, *options.schemas]))}"
     yield f"  gateway test {cases}{schemas}"
     yield f"  gateway serve --mappings {mapping}{schemas} --new-secrets"
+    folder = Path(os.path.normpath(mapping.parent / ".." / "schemas"))
+    if not (folder / "mapping.schema.json").exists():
+        yield "for completion in an editor, which both files ask for"
+        yield f"  mkdir -p {folder}"
+        for kind in ("mapping", "test"):
+            yield f"  gateway schema {kind} > {folder / kind}.schema.json"

@@ -34,16 +34,25 @@ def read(path: str, headers: Sequence[str]) -> Request:
         raw = shared.standard_input() if path == STDIN else Path(path).read_bytes()
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    if request.is_utf16(raw):
+        raise SettingsError(
+            f"{shown(path)} is in UTF-16, as PowerShell's `>` writes; save it in UTF-8"
+        )
     try:
         found = Request(headers={}, query={}, body=raw)
         if request.is_request(raw):
             found = request.read(raw)
     except RequestError as error:
-        raise SettingsError(f"{path}: {error}") from error
+        raise SettingsError(f"{shown(path)}: {error}") from error
     given = given_headers(headers)
     named = {name.lower() for name in given}
     kept = {name: value for name, value in found.headers.items() if name.lower() not in named}
     return Request(headers={**kept, **given}, query=found.query, body=found.body)
+
+
+def shown(path: str) -> str:
+    """A file as it was named; standard input by a name that says so."""
+    return "<stdin>" if path == STDIN else path
 
 
 def given_headers(texts: Sequence[str]) -> dict[str, str]:

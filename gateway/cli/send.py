@@ -5,7 +5,8 @@ import http.client
 import os
 import time
 from collections.abc import Mapping
-from urllib.parse import urlencode
+from http import HTTPStatus
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -64,11 +65,14 @@ def run(options: argparse.Namespace) -> int:
     samples = _samples(options)
     if authentication.fault is not None:
         _refuse_unsigned(options.source, samples)
-    refused = 0
+    refused, lost = 0, False
     for sample in samples:
         status, text = _post(options.url, options.source, sample, authentication)
         refused += not (200 <= status < 300 or status == sample.expected)
         print(f"{sample.name}\n  {_told(status, text)}")
+        lost = lost or status == HTTPStatus.NOT_FOUND
+    if lost:
+        print(_where(options.url, options.source))
     return 1 if refused else 0
 
 
@@ -87,8 +91,7 @@ def _authentication(options: argparse.Namespace) -> Authentication:
         raise SettingsError(report.render(loaded.diagnostics, loaded.texts, len(loaded.files)))
     known = loaded.compilation.mappings
     if options.source not in known:
-        mend = did_you_mean(options.source, known)
-        raise SettingsError(f"there is no source `{options.source}`; {mend}")
+        raise wiring.unknown_source(options.source, known, options)
     found = wiring.sources(loaded.compilation, os.environ, options.secrets)
     if options.source in found.live:
         return found.live[options.source].authentication
@@ -103,6 +106,11 @@ def _samples(options: argparse.Namespace) -> list[Sample]:
     json = {"Content-Type": "application/json"}
     given = request.given_headers(options.header)
     if options.payload is not None:
+        if options.case is not None or options.all:
+            flag = "--all" if options.case is None else "--case"
+            raise SettingsError(
+                f"{flag} chooses from the source's own cases: leave it out, or PAYLOAD"
+            )
         found = request.read(options.payload, options.header)
         return [Sample(options.payload, {**json, **found.headers}, found.body, query=found.query)]
     path = casefiles.of_source(options.source, wiring.files(options))
@@ -160,6 +168,16 @@ def _post(
         ) from error
     finally:
         connection.close()
+
+
+def _where(url: str, source: str) -> str:
+    """What to look at where nothing takes deliveries. A gateway answers 404 for no name of a source."""
+    if "/hooks" in urlsplit(url).path:
+        return f"/hooks/{source} is added to --url: leave it out there"
+    return (
+        f"nothing is at {url}/hooks/{source}: --url names the public listener (--listen of `gateway "
+        "serve`), not the internal one"
+    )
 
 
 def _told(status: int, text: bytes) -> str:

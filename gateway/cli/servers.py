@@ -15,7 +15,8 @@ def is_server(url: str) -> bool:
     except ValueError:
         return False
     # The rest is what http.client refuses, and only as it asks.
-    return is_usable and not re.search(r"[\x00-\x20\x7f]", url) and parts.path.isascii()
+    asked = f"{parts.hostname}{parts.path}"
+    return is_usable and not re.search(r"[\x00-\x20\x7f]", asked) and parts.path.isascii()
 
 
 def connection(url: str, timeout: float) -> tuple[http.client.HTTPConnection, str]:

@@ -10,12 +10,11 @@ import msgspec
 from gateway import report
 from gateway.authoring import writer
 from gateway.cli import wiring
-from gateway.diagnostic import Span, did_you_mean, has_errors
+from gateway.diagnostic import Span, has_errors
 from gateway.mapping import inheritance, shape
 from gateway.mapping.compiler import CompiledMapping
 from gateway.mapping.document import Node, Scalar, Sequence, Table
 from gateway.mapping.shape import Path as Keys
-from gateway.settings import SettingsError
 
 _ORDER = (
     "source",
@@ -62,8 +61,7 @@ def run(options: argparse.Namespace) -> int:
         print(_listed([_summary(known[name]) for name in sorted(known)], options.format), end="")
         return 0
     if options.source not in known:
-        mend = did_you_mean(options.source, known)
-        raise SettingsError(f"there is no source `{options.source}`; {mend}")
+        raise wiring.unknown_source(options.source, known, options)
     wiring.refuse_unknown_params(loaded.compilation, os.environ)
     print(_shown(known[options.source], options.format), end="")
     return 0

@@ -15,7 +15,7 @@ from gateway.authentication import SecretReference
 from gateway.authoring import profile
 from gateway.cli import casefiles, shared, wiring
 from gateway.cli.wiring import Library
-from gateway.diagnostic import did_you_mean, has_errors
+from gateway.diagnostic import has_errors
 from gateway.mapping import library
 from gateway.mapping.compiler import CompiledMapping
 from gateway.settings import SettingsError
@@ -107,8 +107,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     known = loaded.compilation.mappings
     if options.source is not None and options.source not in known:
-        mend = did_you_mean(options.source, known)
-        raise SettingsError(f"there is no source `{options.source}`; {mend}")
+        raise wiring.unknown_source(options.source, known, options)
     found = wiring.sources(loaded.compilation, os.environ, options.secrets)
     missing = {one.source: one.secrets for one in found.missing}
     if options.source is not None:
@@ -229,7 +228,7 @@ def _listed(summaries: list[Summary]) -> str:
         for row in (head, *rows)
     ]
     live = sum(one.state == "live" for one in summaries)
-    count = f"{len(summaries)} sources, {live} live"
+    count = f"{len(summaries)} source{'s' * (len(summaries) != 1)}, {live} live"
     return "\n".join([*lines, "", f"{count}; `gateway sources SOURCE` tells all of one"])
 
 
@@ -254,7 +253,7 @@ def _told(details: Details, folder: Path) -> str:
         "secrets": [_secret_told(one, folder) for one in details.secrets],
         "rules": _aligned((rule.kind, rule.name) for rule in details.rules),
         "params": [line for one in details.params for line in _param_told(one)],
-        f"samples, of {summary.cases} cases": [
+        f"samples, of {summary.cases} case{'s' * (summary.cases != 1)}": [
             *(f"  {name}" for name in details.samples),
             *([f"  `gateway send {summary.source}` posts them"] if details.samples else []),
         ],

@@ -108,12 +108,15 @@ def define_files(parser: argparse.ArgumentParser) -> None:
 
 def files(options: argparse.Namespace) -> list[Path]:
     """The paths of those flags, or of their variables where the flags are not given."""
+    return [*_paths(options.schemas, "GATEWAY_SCHEMAS"), *_mappings(options)]
 
-    def paths(given: list[Path], variable: str) -> list[Path]:
-        return given or [Path(part) for part in os.environ.get(variable, "").split(":") if part]
 
-    schemas = paths(options.schemas, "GATEWAY_SCHEMAS")
-    return [*schemas, *paths(options.mappings, "GATEWAY_MAPPINGS")]
+def _mappings(options: argparse.Namespace) -> list[Path]:
+    return _paths(options.mappings, "GATEWAY_MAPPINGS")
+
+
+def _paths(given: list[Path], variable: str) -> list[Path]:
+    return given or [Path(part) for part in os.environ.get(variable, "").split(":") if part]
 
 
 def define_schemas(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +146,14 @@ def load(paths: Iterable[Path], known: Library | None = None, source: str = "") 
     if known is not None and (known.files, known.unreadable) == (files, user.findings):
         return msgspec.structs.replace(known, look=user.look)
     return Library(files, compile_files(files), user.findings, user.look)
+
+
+def unknown_source(name: str, known: Iterable[str], options: argparse.Namespace) -> SettingsError:
+    """What is said of a source that is not among the known ones."""
+    mend = did_you_mean(name, known)
+    if not _mappings(options):
+        mend += "; your own are named by --mappings or GATEWAY_MAPPINGS"
+    return SettingsError(f"there is no source `{name}`; {mend}")
 
 
 def shown_file(name: str) -> str:
@@ -378,7 +389,7 @@ def refuse_unknown_params(compilation: Compilation, environment: Mapping[str, st
         known = {prefix + param.upper() for param in mapping.plan.params}
         for variable in environment:
             if variable.startswith(prefix) and variable not in known:
-                mend = did_you_mean(variable, known)
+                mend = did_you_mean(variable, known) or "it has none"
                 raise SettingsError(f"{variable} sets no param of the source `{name}`; {mend}")
 
 
