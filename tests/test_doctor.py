@@ -757,6 +757,30 @@ def test_sources_that_are_silent_are_a_warning(home: Home, tmp_path: Path) -> No
     assert found.only("arrivals", "ok").startswith("the last deliveries: gitlab 30 days ago")
 
 
+def test_times_that_cannot_be_right_are_a_warning(tmp_path: Path) -> None:
+    """Their events came, were accepted, and are not seen. `send` says so at once."""
+    now = time.time()
+    with serving(tmp_path, mapping(MENDED, COMMITS)) as shop:
+        assert of(shop).states("times") == ["ok"]
+        ahead = delivery(1, at=now + 10 * DAY)
+        (tmp_path / "ahead.json").write_text(json.dumps(ahead))
+        sent = run_cli(
+            *("send", "shop", "ahead.json", "--mappings", str(shop.mappings)),
+            *("--url", f"http://127.0.0.1:{shop.gateway.public}"),
+            cwd=tmp_path,
+        )
+        assert "    its time is more than a day after its receipt: it is counted" in sent.stdout
+        assert shop.send(delivery(2, at="1999-12-31T00:00:00Z")) == "accepted"
+        assert (
+            of(shop)
+            .only("times", "warning")
+            .startswith(
+                "events have times that cannot be right: 1 more than a day after their receipt, not shown; "
+                "1 before the year 2000, not shown"
+            )
+        )
+
+
 def test_apps_that_do_not_join_are_a_warning(tmp_path: Path) -> None:
     now = time.time()
     with serving(tmp_path, mapping(MENDED, COMMITS)) as shop:

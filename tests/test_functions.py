@@ -514,7 +514,9 @@ def test_the_command_shows_a_function(name: str, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert out.startswith(f"{functions.SIGNATURES['split']}\n\n  The parts of a text between ")
     assert """  split('refs/heads/main', '/')\n    -> ["refs", "heads", "main"]\n""" in out
-    assert "  where `body` is {}\n  split(body.ref, '/')\n    fails: invalid type\n" in out
+    assert (
+        "  where `body` is {}\n  split(body.ref, '/')\n    fails: takes string, not null\n" in out
+    )
 
 
 def test_the_command_gives_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,6 +86,37 @@ def test_a_payload_from_a_file_is_explained(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("at", "why"),
+    [
+        ("2999-01-31T09:30:00Z", "its time is more than a day after its receipt"),
+        ("1999-01-31T09:30:00Z", "its time is before the year 2000"),
+    ],
+)
+def test_an_event_that_will_not_be_shown_is_told_so(folder: Path, at: str, why: str) -> None:
+    """It is accepted, and would look entirely well."""
+    payload = PAYLOAD.replace("2026-01-31T09:30:00Z", at)
+    run = _try(folder, "-", stdin=payload)
+    assert run.returncode == 0
+    assert run.stdout.endswith(f"    {why}: it is counted as suspect and not shown\n"), run.stdout
+    told = json.loads(_try(folder, "-", "--format", "json", stdin=payload).stdout)
+    assert told["doubts"] == [f"{why}: it is counted as suspect and not shown"]
+    assert "doubts" not in json.loads(_try(folder, "live.json", "--format", "json").stdout)
+
+
+def test_a_condition_that_cannot_be_judged_is_told_in_our_words(tmp_path: Path) -> None:
+    """With what was found there."""
+    (tmp_path / "list.json").write_text("[1]")
+    run = run_cli("try", "github", "list.json", "-H", "X-GitHub-Event:push", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "rule `commits pushed to a branch`: cannot be judged\n" in run.stdout
+    assert (
+        "  -    starts_with(body.ref, 'refs/heads/')    "
+        "starts_with(): `subject` takes string, not null; body.ref = null\n"
+    ) in run.stdout
+    assert run.stdout.endswith("field `when`: starts_with(): `subject` takes string, not null\n")
+
+
 def test_standard_input_and_params_of_the_environment(folder: Path) -> None:
     run = _try(folder, "-", stdin=PAYLOAD, SHOP_PARAM_STAGES="staging")
     assert run.returncode == 0

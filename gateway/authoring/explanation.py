@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gateway import plan
 from gateway.apps import NO_TABLE, Apps, fields_of
+from gateway.correlation.fold import Suspicion, suspicion
 from gateway.delivery import Accepted, DeadLetter, Delivery, Greeting, Malformed, Reason
 from gateway.diagnostic import did_you_mean
 from gateway.event import Event, FieldValue
@@ -92,7 +93,9 @@ class Explanation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`outcome` is what `Plan.read` says; `nearest` names the rule that lacked least, where none
     applies. `event_at` is the expression of `event` where it found nothing. `apps` are the names of
     apps in the events, each with what the table of apps makes of it, None where it does not know it;
-    empty without a table. `authentication` is for whoever knows of it to say."""
+    empty without a table. `doubts` say of events, in their order, why they will not be shown, empty
+    texts of the others; there are none where all will be. `authentication` is for whoever knows of it
+    to say."""
 
     source: str
     outcome: str
@@ -107,6 +110,7 @@ class Explanation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     events: tuple[dict[str, FieldValue], ...] = ()
     reasons: tuple[Reason, ...] = ()
     apps: dict[str, str | None] = {}
+    doubts: tuple[str, ...] = ()
 
 
 def explain(mapping: CompiledMapping, delivery: Delivery, apps: Apps = NO_TABLE) -> Explanation:
@@ -125,6 +129,7 @@ def explain(mapping: CompiledMapping, delivery: Delivery, apps: Apps = NO_TABLE)
         )
     outcome, events, reasons = _outcome(served, reading.outcome)
     event_at = mapping.expressions.get(("event",))
+    doubts = tuple(doubt(event, delivery.received_at) for event in events)
     return Explanation(
         source=served.source,
         delivery=reading.delivery_id,
@@ -142,7 +147,22 @@ def explain(mapping: CompiledMapping, delivery: Delivery, apps: Apps = NO_TABLE)
         events=events,
         reasons=reasons,
         apps=_apps(served, reading.outcome, apps) if apps.teams else {},
+        doubts=doubts if any(doubts) else (),
     )
+
+
+_DOUBTS = {
+    Suspicion.FUTURE: "its time is more than a day after its receipt",
+    Suspicion.BEFORE_2000: "its time is before the year 2000",
+}
+
+
+def doubt(event: Mapping[str, FieldValue], received_at: float) -> str:
+    """Why an event, its kind among its fields, will not be shown; empty where nothing is wrong with
+    its time."""
+    fields = {name: value for name, value in event.items() if name != "kind"}
+    reason = suspicion(Event(str(event.get("kind", "")), fields), received_at)
+    return f"{_DOUBTS[reason]}: it is counted as suspect and not shown" if reason else ""
 
 
 def _handshake(greeting: Greeting | None) -> str:

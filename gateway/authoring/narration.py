@@ -35,7 +35,8 @@ def narrate(explanation: Explanation) -> str:
     applied = [step for step in explanation.rules if step.applies]
     silent = [step for step in explanation.rules if not step.applies]
     for step in applied:
-        lines += ["", *_rule(step)]
+        is_open = step.when is not None and step.when.holds is None
+        lines += ["", *_rule(step, "cannot be judged" if is_open else "applies")]
     nearest = next((step for step in silent if step.rule == explanation.nearest), None)
     if nearest is not None:
         lines += ["", *_rule(nearest, "the nearest rule, does not apply")]
@@ -49,11 +50,13 @@ def narrate(explanation: Explanation) -> str:
 
 def _outcome(explanation: Explanation) -> list[str]:
     lines = [f"outcome         {explanation.outcome}"]
-    for event in explanation.events:
+    for number, event in enumerate(explanation.events):
         kind, *fields = event.items()
         lines.append(
             f"  {kind[1]}  " + "  ".join(f"{name}={_value(value)}" for name, value in fields)
         )
+        if explanation.doubts and explanation.doubts[number]:
+            lines.append(f"    {explanation.doubts[number]}")
     for name, app in explanation.apps.items():
         if app is None:
             lines.append(f"  no table of apps knows {_value(name)}; the app keeps this name")
@@ -63,7 +66,7 @@ def _outcome(explanation: Explanation) -> list[str]:
     return lines
 
 
-def _rule(step: RuleStep, headline: str = "applies") -> list[str]:
+def _rule(step: RuleStep, headline: str) -> list[str]:
     lines = [f"rule `{step.rule}`: {headline}"]
     if step.when is not None:
         lines += [f"  {line}" for line in _condition(step.when)]
@@ -117,7 +120,8 @@ def _told(condition: Condition) -> str:
         condition.expression == f"{found.expression} == {_literal(found.value)}"
         for found in condition.values
     )
-    values = condition.error or ("" if says_all else _values(condition))
+    told = [condition.error, "" if says_all else _values(condition)]
+    values = "; ".join(filter(None, told))
     return condition.expression + (f"    {values}" if values else "")
 
 

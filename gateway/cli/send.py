@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct
 
 from gateway import report
 from gateway.authentication import Authentication
-from gateway.authoring import cases
+from gateway.authoring import cases, explanation
 from gateway.cli import casefiles, request, servers, shared, wiring
 from gateway.delivery import Reason
 from gateway.diagnostic import did_you_mean, has_errors
@@ -192,6 +192,8 @@ def _told(status: int, text: bytes) -> str:
     events = document.get("events")
     for event in events if isinstance(events, list) else []:
         lines.append("  " + " ".join(f"{name}={value}" for name, value in event.items()))
+        if why := explanation.doubt(event, time.time()):
+            lines.append(f"    {why}")
     reasons = msgspec.convert(document.get("reasons", []), list[Reason])
     lines += [f"  {reason}" for reason in reasons]
     return "\n  ".join(lines)

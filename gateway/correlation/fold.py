@@ -25,6 +25,8 @@ EARLIEST = 946_684_800
 FUTURE_TOLERANCE = 24 * 60 * 60
 """Seconds by which an event may lie after its receipt; a later one is a clock or unit mistake."""
 
+_TIMED = (events.COMMIT, events.DEPLOYMENT, events.FAILURE)
+"""The kinds of which a metric's value is the event's time."""
 _DIGEST = int(Kind.DIGEST)
 _DEMANDED, _CARRIES_PLAINLY = 1, 2
 """Marks of a name: that a deployment was called so; that it carries the commit which it leads straight
@@ -118,9 +120,9 @@ class Correlation:
         kind = event.kind
         if kind == events.BUILD:
             return self._build(event)
-        if kind not in (events.COMMIT, events.DEPLOYMENT, events.FAILURE):
+        if kind not in _TIMED:
             return [Shown(event)]
-        if reason := _suspicion(event.number("timestamp"), received_at):
+        if reason := suspicion(event, received_at):
             self._suspect[reason] += 1
             return []
         if kind == events.COMMIT:
@@ -310,7 +312,12 @@ def _rank(lineage: Lineage, namespaces: Texts, deployed: Deployed) -> tuple[str,
     return lineage.text(deployed.name), namespaces[deployed.namespace]
 
 
-def _suspicion(at: float, received_at: float) -> Suspicion | None:
+def suspicion(event: Event, received_at: float) -> Suspicion | None:
+    """Why the time of an event that was received then (epoch seconds) cannot be right, whatever else
+    is known; None where it may be."""
+    if event.kind not in _TIMED:
+        return None
+    at = event.number("timestamp")
     if at < EARLIEST:
         return Suspicion.BEFORE_2000
     return Suspicion.FUTURE if at > received_at + FUTURE_TOLERANCE else None

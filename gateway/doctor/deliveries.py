@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from msgspec import Struct
 
 from gateway.apps import NO_TABLE, Naming
-from gateway.correlation.fold import Correlation, Coverage
+from gateway.correlation.fold import Correlation, Coverage, Suspicion
 from gateway.doctor.chain import Chain
 from gateway.doctor.finding import Finding, Unchecked, age, listing, ok, warning
 from gateway.event import COMMIT, DEPLOYMENT, FAILURE
@@ -151,4 +151,33 @@ def _plain(app: str) -> str:
     return app.rpartition("/")[2].lower().replace("_", "-")
 
 
-CHECKS = (arrivals, apps)
+def times(chain: Chain) -> Iterator[Finding]:
+    """No event has a time that cannot be right: such ones are kept, but not shown, or give no duration. The
+    running gateway has counted them."""
+    if chain.running is None:
+        raise Unchecked("no gateway answers")
+    counted = {
+        labels["reason"]: int(count)
+        for labels, count in chain.running.samples.get("gateway_suspect_events", ())
+        if count
+    }
+    if not counted:
+        yield ok("no event has a time that cannot be right")
+        return
+    told = "; ".join(f"{count} {_WRONG[Suspicion(reason)]}" for reason, count in counted.items())
+    yield warning(
+        f"events have times that cannot be right: {told}",
+        "a sender's clock is wrong, or a mapping takes the time from the wrong field or in the wrong unit; "
+        "`gateway deliveries` lists what came, and `gateway explain ID` says of which event it is so: "
+        "docs/reference/metrics.md",
+    )
+
+
+_WRONG = {
+    Suspicion.FUTURE: "more than a day after their receipt, not shown",
+    Suspicion.BEFORE_2000: "before the year 2000, not shown",
+    Suspicion.BEFORE_COMMIT: "deployed before their commit, without a lead time",
+    Suspicion.BEFORE_CREATION: "resolved before they were created, without a time to restore",
+}
+
+CHECKS = (arrivals, apps, times)

@@ -3,12 +3,13 @@
 Each is declared once, in the module of its group: `Group.function` says how.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 from jmespath import functions
+from jmespath.exceptions import JMESPathTypeError
 
 from gateway.mapping.functions import (
     addresses,
@@ -20,7 +21,16 @@ from gateway.mapping.functions import (
     times,
     values,
 )
-from gateway.mapping.functions.entry import PYTHON_TYPES, Arity, Function, Group, Misuse, Signature
+from gateway.mapping.functions.entry import (
+    PYTHON_TYPES,
+    Arity,
+    Function,
+    FunctionError,
+    Group,
+    Misuse,
+    NotLiteral,
+    Signature,
+)
 
 GROUPS: tuple[Group, ...] = (
     values.GROUP,
@@ -57,6 +67,21 @@ class _Functions(functions.Functions):
         if 0 < len(signature) - len(args) <= optional:
             signature = signature[: len(args)]
         super()._validate_arguments(args, signature, function_name)  # type: ignore[misc]  # Not in the stubs.
+
+    def call_function(self, function_name: str, resolved_args: Iterable[Any]) -> Any:
+        try:
+            return super().call_function(function_name, resolved_args)
+        except JMESPathTypeError as error:
+            # The package, too, knows an expression behind `&` by the name of its type.
+            given = [
+                NotLiteral.REFERENCE if type(one).__name__ == "_Expression" else one
+                for one in resolved_args
+            ]
+            # What is wrong with no argument is wrong with what an expression behind `&` finds.
+            found = misuse(function_name, given)
+            types = "|".join(error.expected_types)
+            why = found.message if found else f"takes {types} there, not {error.actual_type}"
+            raise FunctionError(f"{function_name}(): {why}") from error
 
 
 def _entry(call: Callable[..., Any], signature: Signature) -> dict[str, Any]:

@@ -41,7 +41,7 @@ GROUP.standard(
     """The item of a list in which an expression finds the smallest number or the first text. `null` if
     the list is empty.""",
     Example("min_by(body.stages, &took).name", '"test"', _STAGES),
-    Example("min_by(`[{}]`, &took)", fails="invalid type"),
+    Example("min_by(`[{}]`, &took)", fails="takes number|string there, not null"),
 )
 
 
@@ -72,13 +72,13 @@ GROUP.standard(
     "The texts or the numbers of a list in order.",
     Example('sort(`["b", "a"]`)', '["a", "b"]'),
     Example("sort(`[3, 1, 2]`)[-1]", "3"),
-    Example('sort(`[1, "a"]`)', fails="invalid type"),
+    Example('sort(`[1, "a"]`)', fails="not an array of other values"),
 )
 GROUP.standard(
     "sort_by(items: array, by: expression) -> array",
     """The items of a list in order of what an expression finds in each: numbers, or texts. The expression
     stands behind `&`.""",
     Example("sort_by(body.stages, &took)[].name", '["test", "build"]', _STAGES),
-    Example("sort_by(body.stages, took)", body=_STAGES, fails="invalid type"),
+    Example("sort_by(body.stages, took)", body=_STAGES, fails="is an expression behind `&`"),
     keywords=("order_by",),
 )

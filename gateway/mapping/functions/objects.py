@@ -8,7 +8,7 @@ GROUP.standard(
     "keys(subject: object) -> array[string]",
     "The names of an object's members.",
     Example("keys(body.labels)", '["team", "tier"]', '{"labels": {"team": "shop", "tier": "web"}}'),
-    Example("keys(body.labels)", body="{}", fails="invalid type"),
+    Example("keys(body.labels)", body="{}", fails="takes object, not null"),
     keywords=("names",),
 )
 GROUP.standard(

@@ -28,7 +28,11 @@ GROUP.standard(
     ),
     Example("join('-', ['build', to_string(body.number)])", '"build-7"', '{"number": 7}'),
     Example("join(', ', `[]`)", '""'),
-    Example("join('/', [body.group, body.name])", body='{"name": "shop"}', fails="invalid type"),
+    Example(
+        "join('/', [body.group, body.name])",
+        body='{"name": "shop"}',
+        fails="takes array[string], not an array of other values",
+    ),
     keywords=("concat", "concatenate", "format", "plus", "append"),
 )
 GROUP.standard(
@@ -36,14 +40,16 @@ GROUP.standard(
     "The number of characters of a text, of items of a list, or of members of an object.",
     Example("length('prod')", "4"),
     Example("length(body.commits)", "2", '{"commits": [{"id": "6b51418"}, {"id": "97a2791"}]}'),
-    Example("length(body.commits)", body="{}", fails="invalid type"),
+    Example("length(body.commits)", body="{}", fails="takes string|array|object, not null"),
     keywords=("len", "size", "count"),
 )
 GROUP.standard(
     "starts_with(subject: string, prefix: string) -> boolean",
     "Whether a text begins with another.",
     Example("starts_with(body.ref, 'refs/tags/')", "true", '{"ref": "refs/tags/v1.2"}'),
-    Example("starts_with(body.ref, 'refs/tags/')", body='{"ref": null}', fails="invalid type"),
+    Example(
+        "starts_with(body.ref, 'refs/tags/')", body='{"ref": null}', fails="takes string, not null"
+    ),
     Example("starts_with(not_null(body.ref, ''), 'refs/tags/')", "false", '{"ref": null}'),
     keywords=("startswith", "has_prefix"),
 )
@@ -95,7 +101,7 @@ def find_last(
     "lower(subject: string) -> string",
     "The text in lower case.",
     Example("lower('PROD')", '"prod"'),
-    Example("lower(body.stage)", body='{"stage": null}', fails="invalid type"),
+    Example("lower(body.stage)", body='{"stage": null}', fails="takes string, not null"),
     Example("lower(not_null(body.stage, ''))", '""', '{"stage": null}'),
     keywords=("lowercase", "to_lower", "downcase", "tolower", "ascii_downcase"),
 )
@@ -110,7 +116,7 @@ def lower(subject: str) -> str:
     Example("replace('refs/heads/main', 'refs/heads/', '')", '"main"'),
     Example("replace('a-b-c', '-', '/', `1`)", '"a/b-c"'),
     Example("replace('main', 'x', 'y')", '"main"'),
-    Example("replace(body.ref, 'refs/heads/', '')", body="{}", fails="invalid type"),
+    Example("replace(body.ref, 'refs/heads/', '')", body="{}", fails="takes string, not null"),
     keywords=("sub", "gsub", "substitute", "remove", "replace_all", "regex_replace"),
 )
 def replace(subject: str, old: str, new: str, count: float | None = None) -> str:
@@ -126,7 +132,7 @@ def replace(subject: str, old: str, new: str, count: float | None = None) -> str
     Example("split('refs/heads/feature/tide', '/', `2`)[-1]", '"feature/tide"'),
     Example("split('abc', '')", '["a", "b", "c"]'),
     Example("split('', '/')", '[""]'),
-    Example("split(body.ref, '/')", body="{}", fails="invalid type"),
+    Example("split(body.ref, '/')", body="{}", fails="takes string, not null"),
     keywords=("explode", "tokenize", "substring", "basename"),
 )
 def split(subject: str, search: str, count: float | None = None) -> list[str]:
