@@ -106,6 +106,23 @@ def test_the_backup_names_the_journal_of_the_unit() -> None:
     assert f"--journal {settings()['GATEWAY_JOURNAL']}\n" in PAGE.read_text()
 
 
+def test_commands_run_as_the_service_does(tmp_path: Path) -> None:
+    """With the user, folder, program and files of the unit, by options that systemd-run has."""
+    text = file("usr/local/sbin/pelorus-gateway")
+    script = tmp_path / "pelorus-gateway"
+    script.write_text(text)
+    run("sh", "-n", str(script))
+    unit = dict(re.findall(r"^(\w+)=(.*)$", file(UNIT), re.MULTILINE))
+    assert f"--uid={unit['User']} --gid={unit['Group']} " in text
+    assert f"--working-directory={unit['WorkingDirectory']} " in text
+    assert f"--property=EnvironmentFile={unit['EnvironmentFile']} " in text
+    assert f'    {unit["ExecStart"].removesuffix("serve")}"$@"\n' in text
+    known = run(require_program("systemd-run"), "--help")
+    command = re.sub(r"\$\(.*\)", "", text.partition("exec systemd-run ")[2].partition("/opt/")[0])
+    for option in re.findall(r"(?<=\s)--[a-z-]+", f" {command}"):
+        assert f"{option} " in known or f"{option}=" in known, option
+
+
 # The proxies
 
 
