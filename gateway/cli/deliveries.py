@@ -70,8 +70,11 @@ def tell_of_none(archive: Archive, options: argparse.Namespace, sentence: str) -
                 f": the journal holds nothing of a source `{options.source}`, and none of that name is "
                 f"bundled; {mend}"
             )
-    # For programs, nothing is what there is.
-    print(sentence, file=sys.stderr if options.format == shared.JSON else sys.stdout)
+            print(sentence, file=sys.stderr if options.format == shared.JSON else sys.stdout)
+            return
+    # For programs, no line says it.
+    if options.format == shared.TEXT:
+        print(sentence)
 
 
 def print_lines(found: Sequence[Kept]) -> None:

@@ -125,6 +125,8 @@ def _told(error: OSError) -> str:
 def _drop_output() -> None:
     """What could not be written is not tried again as the interpreter ends, which would have the last
     word."""
+    if sys.stdout is None:
+        return
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
