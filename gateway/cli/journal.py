@@ -82,8 +82,6 @@ def _backup(options: argparse.Namespace) -> int:
             sqlite.backup(path, copy)
         except JournalError as error:
             failures.append(str(error))
-        except OSError as error:
-            failures.append(f"cannot write {copy}: {error.strerror}")
 
     # A thread of its own, which does not keep a command that is interrupted.
     thread = threading.Thread(target=work, name="backup", daemon=True)
