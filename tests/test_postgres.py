@@ -373,6 +373,7 @@ def test_another_encoding_is_refused(postgres: Server) -> None:
         (lambda url: url.replace("postgres:", "nobody:"), "authentication failed"),
         (lambda url: url.replace("%20password", "%20pass@word"), "cannot be read"),
         (lambda url: url.replace("%20password", "%20pass/word"), "cannot be read"),
+        (lambda url: f"{url}?speed=1", "an option `speed`"),
     ],
 )
 def test_no_message_tells_the_password(url: str, change: Callable[[str], str], words: str) -> None:

@@ -7,6 +7,7 @@ is lost is looked for by its receipts, and is done again only where it is not th
 import itertools
 import logging
 import math
+import re
 import secrets
 import threading
 import time
@@ -205,7 +206,12 @@ class PostgresServer:
     def __init__(self, url: str) -> None:
         try:
             given = conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError:
+        except psycopg.ProgrammingError as error:
+            option = _UNKNOWN_OPTION.search(str(error))
+            if option and "?" in url.rpartition("@")[2]:
+                raise JournalError(
+                    f"the URL of the journal has an option `{option[1]}`, which PostgreSQL does not know"
+                ) from None
             given = {"host": "@"}
         if "@" in f"{given.get('host')}{given.get('dbname')}":
             # Without a cause: the parser quotes what it took for a host, which may be half a password.
@@ -385,6 +391,7 @@ def _marked(statement: str) -> str:
 
 
 _COUNTER = itertools.count()
+_UNKNOWN_OPTION = re.compile(r'invalid URI query parameter: "(\w+)"')
 
 
 # The store

@@ -240,8 +240,12 @@ def _mend(text: str, offset: int, shown: str) -> str:
 def _quoting(text: str, offset: int) -> str:
     """The help for a key that holds a hyphen, with the key itself."""
     start = len(re.sub(r"[\w-]+$", "", text[:offset]))
-    key = re.match(r"[\w-]+", text[start:])
-    return f'quote a key that holds a hyphen: `"{key[0] if key else ""}"`'
+    found = re.match(r"[\w-]+", text[start:])
+    key = found[0] if found else ""
+    if re.search(r"\bheaders\s*\.\s*$", text[:start]):
+        # Else that would be the next mistake.
+        key = key.lower()
+    return f'quote a key that holds a hyphen: `"{key}"`'
 
 
 def _anatomy(node: Any, *, at_root: bool) -> Iterator[tuple[Any, ...]]:
