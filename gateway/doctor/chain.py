@@ -12,6 +12,7 @@ from gateway.doctor.prometheus_api import Prometheus
 from gateway.doctor.running import Running
 from gateway.journal import sqlite
 from gateway.journal.archive import Archive
+from gateway.journal.entry import JournalError
 from gateway.journal.reading import Database
 from gateway.mapping.compiler import Compilation
 from gateway.settings import Settings
@@ -99,9 +100,12 @@ class Chain(Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def is_in_use(self) -> bool:
-        """Whether a gateway of this machine has the journal's file."""
+        """Whether a gateway of this machine has the journal's file. Raises Unchecked."""
         path = self.settings.journal.path
-        return path is not None and sqlite.in_use(path)
+        try:
+            return path is not None and sqlite.in_use(path)
+        except JournalError as error:
+            raise Unchecked(str(error)) from error
 
     @property
     def asked(self) -> Prometheus:
