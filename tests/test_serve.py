@@ -149,6 +149,11 @@ def test_a_mapping_of_the_user_s_needs_its_secret(tmp_path: Path) -> None:
         (["--listen", "nonsense"], {}, "--listen is `nonsense`, expected host:port"),
         ([], {"GATEWAY_WINDOW": "soon"}, "GATEWAY_WINDOW is `soon`, expected a number"),
         (["--window", "7200"], {}, "--window is `7200`, expected a number from 10 to 3500"),
+        (
+            ["--keep-events", "20"],
+            {},
+            "--keep-events is shorter than --keep-deliveries: a replay would count again what is forgotten",
+        ),
         (["--window", "30"], {}, "--scrape-interval is `60`, expected a number from 0 to 30"),
         (["--journal", "mysql://x"], {}, "--journal is `mysql://x`, expected sqlite:///PATH"),
         (["--mappings", "nowhere"], {}, "cannot read nowhere: No such file"),

@@ -253,13 +253,21 @@ def settings_from(options: argparse.Namespace, environment: Mapping[str, str]) -
         return tuple(Path(path) for path in values[name][0])
 
     window = number("window", 10, 3_500)
+    keep_deliveries = number("keep_deliveries", 0, 36_500)
+    keep_events = number("keep_events", 0, 36_500)
+    if keep_events and not 0 < keep_deliveries <= keep_events:
+        events, deliveries = values["keep_events"][1], values["keep_deliveries"][1]
+        raise settings.SettingsError(
+            f"{events} is shorter than {deliveries}: a replay would count again what is forgotten; keep "
+            "events at least as long as deliveries"
+        )
     return Settings(
         listen=settings.address(*values["listen"]),
         internal_listen=settings.address(*values["internal_listen"]),
         trusted_proxies=settings.networks(*values["trusted_proxies"]),
         journal=settings.journal_url(*values["journal"]),
-        keep_deliveries=number("keep_deliveries", 0, 36_500) * DAY,
-        keep_events=number("keep_events", 0, 36_500) * DAY,
+        keep_deliveries=keep_deliveries * DAY,
+        keep_events=keep_events * DAY,
         keep_size=int(number("keep_size", 0, 100_000_000) * MIB),
         min_free=int(number("min_free", 0, 1_000_000) * MIB),
         mappings=paths("mappings"),
