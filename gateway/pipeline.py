@@ -10,6 +10,7 @@ does a reload of other models or of another table of apps, which does the same w
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -208,23 +209,24 @@ def keepable(values: Mapping[str, str], source: Source, query: Mapping[str, str]
     sender, what repeats its proof is not kept, whatever its name: proxies add the URL as it came.
     """
     parameters = source.authentication.parameters
-    proofs = [f"{name}=" for name in parameters]
-    proofs += [query[name] for name in parameters if query.get(name)]
+    # A parameter, and not what ends in its name.
+    proofs = [rf"(?<![\w.-]){re.escape(name)}=" for name in parameters]
+    proofs += [re.escape(query[name]) for name in parameters if query.get(name)]
     return {
         name: value
         for name, value in values.items()
         if name not in source.authentication.headers
         and name not in parameters
         and (name in source.plan.read_headers or not _sounds_secret(name))
-        and not (proofs and _repeats(value, proofs))
+        and not (proofs and _repeats(value, "|".join(proofs)))
     }
 
 
-def _repeats(value: str, proofs: Sequence[str]) -> bool:
-    """Whether one of the texts is in a value, also where that is percent-encoded, several times as it
-    comes of a URL within a URL."""
+def _repeats(value: str, proofs: str) -> bool:
+    """Whether a pattern is in a value, also where that is percent-encoded, several times as it comes of a
+    URL within a URL."""
     for _ in range(_MOST_ENCODINGS):
-        if any(proof in value for proof in proofs):
+        if re.search(proofs, value):
             return True
         value = unquote(value)
     return False

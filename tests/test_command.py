@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gateway.event import Event, FieldValue
-from tests.harness import ROOT, SECRETS, require_program, run_cli, run_process
+from tests.harness import ROOT, SECRETS, free_port, require_program, run_cli, run_process
 from tests.journals import SqliteHome, append, entry
 
 FULL = Path("/dev/full")
@@ -41,6 +42,26 @@ def command(*arguments: str) -> list[str]:
 def is_one_sentence(run: subprocess.CompletedProcess[str]) -> bool:
     """Whether a run ended as one that could not do what it was asked."""
     return run.returncode == 2 and run.stderr.count("\n") == 1 and run.stderr.startswith("gateway:")
+
+
+def test_a_start_on_a_full_disk_names_the_journal(tmp_path: Path) -> None:
+    """And not standard output, which has nothing to do with it."""
+    run = subprocess.run(
+        command(
+            "serve",
+            f"--listen=127.0.0.1:{free_port()}",
+            f"--internal-listen=127.0.0.1:{free_port()}",
+        ),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    assert is_one_sentence(run), run.stderr
+    assert "cannot write the journal data/journal.sqlite: File too large" in run.stderr
 
 
 # Addresses

@@ -103,6 +103,26 @@ def test_a_duplicate_with_another_body_is_kept(home: Home, at_once: bool) -> Non
     assert len({name for name, _ in kept}) == 4
 
 
+def test_a_large_push_that_is_known_holds_nobody_up(home: Home) -> None:
+    """However many events it has, one body is compared; none where it tells something new."""
+    whole = tuple(event(number) for number in range(2_000))
+    body = b"2 MiB of it " * 180_000
+    sent = [
+        entry(1, events=whole, body=body),
+        entry(2, events=whole, body=body),
+        entry(3, events=whole, body=body[1:]),
+        entry(4, events=(*whole, event(2_000)), body=body[2:]),
+    ]
+    assert [one.verdict for one in append(home, *sent)] == [
+        Verdict.ACCEPTED,
+        Verdict.DUPLICATE,
+        Verdict.DUPLICATE,
+        Verdict.ACCEPTED,
+    ]
+    kept = Archive(home.database()).oldest(Selection())
+    assert [one.delivery for one in kept] == ["d-1", "d-3", "d-4"]
+
+
 def test_an_id_that_several_share_hides_no_dead_letter(home: Home) -> None:
     """As long as none of them was accepted, each is what it is."""
     failed = [

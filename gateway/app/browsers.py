@@ -53,7 +53,7 @@ def _objection(scope: HTTPScope, names: set[str] | None) -> str | None:
 def _is_address_or(names: set[str], host: str) -> bool:
     """Whether a `Host` is an IP address or one of the names, with or without a port."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    if name in names:
+    if name.removesuffix(".") in names:
         return True
     try:
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))

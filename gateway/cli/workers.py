@@ -109,6 +109,8 @@ class _Worker:
         self.report: Report | None = None
         self.reported = asyncio.Event()
         self.writer: asyncio.StreamWriter | None = None
+        self.told = 0
+        """How often it was told to reload: a late answer is one to an earlier time."""
 
     @property
     def is_healthy(self) -> bool:
@@ -202,17 +204,16 @@ class Workers:
         waiting = []
         for worker in self._workers:
             if worker is not None and worker.writer is not None:
-                waiting.append(
-                    self._reloaded(worker, worker.report.reloads if worker.report else 0)
-                )
                 send(worker.writer, message)
+                worker.told += 1
+                waiting.append(self._reloaded(worker))
         return [failure for failure in await asyncio.gather(*waiting) if failure]
 
-    async def _reloaded(self, worker: _Worker, before: int) -> str:
+    async def _reloaded(self, worker: _Worker) -> str:
         """Why a worker did not reload, empty where it did."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELOAD_TIMEOUT):
-                while worker.report is None or worker.report.reloads == before:
+                while worker.report is None or worker.report.reloads < worker.told:
                     if worker.process.returncode is not None:
                         # Its successor is given what is served now.
                         return ""

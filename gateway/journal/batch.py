@@ -9,7 +9,7 @@ of them. So a duplicate is dropped only where its very body is kept already.
 
 import hashlib
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -102,7 +102,8 @@ class Candidate(Struct, frozen=True):
 
 class Copies:
     """Those of a batch whose very body is kept already, found by comparing it with the bodies of those
-    deliveries that have its name, or that told its events."""
+    deliveries that have its name, and of the one that told the last of its events: where it is a copy,
+    all of them were known once that one had come. `names` and `identities` are what to ask for."""
 
     def __init__(
         self,
@@ -112,7 +113,9 @@ class Copies:
     ) -> None:
         """`names` and `identities` are those of the batch that the journal knows."""
         self.names: dict[Name, list[Candidate]] = {}
-        self.identities: dict[bytes, list[Candidate]] = {}
+        self.identities: set[bytes] = set()
+        self._known: list[Candidate] = []
+        self._told_by: dict[int, list[Candidate]] = {}
         self._found: set[int] = set()
         for one in batch:
             if one.entry.replay_of:
@@ -120,9 +123,9 @@ class Copies:
             if one.name in names:
                 self.names.setdefault(one.name, []).append(one)
                 self.names.setdefault(one.other_name, []).append(one)
-            for identity in one.events:
-                if identity in identities:
-                    self.identities.setdefault(identity, []).append(one)
+            if one.events and all(identity in identities for identity in one.events):
+                self.identities.update(one.events)
+                self._known.append(one)
 
     def __contains__(self, one: Candidate) -> bool:
         return id(one) in self._found
@@ -131,9 +134,20 @@ class Copies:
         """Takes in the body of a delivery of one of the names."""
         self._compare(self.names.get(name, ()), compressed, body)
 
-    def compare_told(self, identity: bytes, compressed: int, body: bytes) -> None:
-        """Takes in the body of the delivery that told an event."""
-        self._compare(self.identities.get(identity, ()), compressed, body)
+    def tellers(self, told: Iterable[tuple[bytes, int, int]]) -> list[int]:
+        """The numbers of the deliveries whose bodies are to be compared; `told` are the identities, each
+        with the place of its event and the number of the delivery that told it."""
+        by_identity = {identity: where for identity, *where in told}
+        for one in self._known:
+            found = [by_identity[identity] for identity in one.events if identity in by_identity]
+            if found:
+                _, last = max(found)
+                self._told_by.setdefault(last, []).append(one)
+        return list(self._told_by)
+
+    def compare_told(self, number: int, compressed: int, body: bytes) -> None:
+        """Takes in the body of one of those."""
+        self._compare(self._told_by[number], compressed, body)
 
     def _compare(self, suspects: Collection[Candidate], compressed: int, body: bytes) -> None:
         if suspects:

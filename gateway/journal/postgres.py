@@ -131,12 +131,12 @@ SELECT source, delivery_id, compressed, body
 FROM unnest(?::text[], ?::text[]) AS named (source, delivery_id) JOIN deliveries USING (source, delivery_id)
 WHERE replay_of IS NULL
 """
-_BODIES_TOLD = """
-SELECT identity, kept.compressed, kept.body FROM events
-JOIN deliveries AS telling ON telling.seq = events.delivery
-JOIN deliveries AS kept ON kept.seq = coalesce(telling.replay_of, telling.seq)
+_TELLERS = """
+SELECT identity, events.seq, coalesce(telling.replay_of, telling.seq)
+FROM events JOIN deliveries AS telling ON telling.seq = events.delivery
 WHERE identity = ANY(?::bytea[])
 """
+_BODIES = "SELECT seq, compressed, body FROM deliveries WHERE seq = ANY(?::bigint[])"
 
 _TYPES = {
     "seq": "bigint",
@@ -625,7 +625,8 @@ def _copies(connection: _Connection, copies: Copies) -> Copies:
         for source, name, *body in rows(connection, _BODIES_NAMED, names, BODIES):
             copies.compare_named((source, name), *body)
     if copies.identities:
-        for row in rows(connection, _BODIES_TOLD, (list(copies.identities),), BODIES):
+        numbers = copies.tellers(rows(connection, _TELLERS, (list(copies.identities),)))
+        for row in rows(connection, _BODIES, (numbers,), BODIES):
             copies.compare_told(*row)
     return copies
 

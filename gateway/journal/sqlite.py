@@ -147,12 +147,11 @@ _ACCEPTED = (
 )
 _KNOWN = f"SELECT identity FROM events WHERE {_IDENTIFIED}"  # noqa: S608  # Fixed words.
 _BODIES_NAMED = f"SELECT source, delivery_id, compressed, body {_NAMED} WHERE replay_of IS NULL"
-_BODIES_TOLD = f"""
-SELECT identity, kept.compressed, kept.body FROM events
-JOIN deliveries AS telling ON telling.seq = events.delivery
-JOIN deliveries AS kept ON kept.seq = coalesce(telling.replay_of, telling.seq)
-WHERE {_IDENTIFIED}
+_TELLERS = f"""
+SELECT identity, events.seq, coalesce(telling.replay_of, telling.seq)
+FROM events JOIN deliveries AS telling ON telling.seq = events.delivery WHERE {_IDENTIFIED}
 """  # noqa: S608  # As above.
+_BODY = "SELECT seq, compressed, body FROM deliveries WHERE seq = ?"
 
 
 class SqliteStore:
@@ -348,7 +347,7 @@ class SqliteStore:
 
 def _judged(connection: apsw.Connection, batch: Sequence[Candidate]) -> Judged:
     """What is to be written of a batch, by what the journal knows in this transaction."""
-    names = _listed([one.name for one in batch])
+    names = _listed(list({one.name for one in batch}))
     identities = _listed([key.hex() for one in batch for key in one.events])
     accepted = {(row[0], row[1]): bool(row[2]) for row in _rows(connection, _ACCEPTED, names)}
     known = {row[0] for row in _rows(connection, _KNOWN, identities)}
@@ -370,8 +369,9 @@ def _copies(connection: apsw.Connection, copies: Copies) -> Copies:
             copies.compare_named((source, name), *body)
     if copies.identities:
         told = _listed([identity.hex() for identity in copies.identities])
-        for row in connection.execute(_BODIES_TOLD, (told,)):
-            copies.compare_told(*row)
+        for number in copies.tellers(_rows(connection, _TELLERS, told)):
+            for row in connection.execute(_BODY, (number,)):
+                copies.compare_told(*row)
     return copies
 
 
@@ -404,11 +404,11 @@ def _remove(connection: apsw.Connection, table: str, by: float, before: float) -
 
 
 def _is_full(connection: apsw.Connection, most: int) -> bool:
-    """Whether so many bytes of the file are in use, and by deliveries: where events take the half of it,
-    those few that are left would go as soon as they come, and make no room."""
+    """Whether more bytes of the file are in use, half of them at least by deliveries: the few that are
+    left beside many events would go as soon as they come, and make no room."""
     pages = _number(connection, "PRAGMA page_count") - _number(connection, "PRAGMA freelist_count")
     used = pages * _number(connection, "PRAGMA page_size")
-    return used > most and 2 * _number(connection, "SELECT bytes FROM head") > used
+    return used > most and 2 * _number(connection, "SELECT bytes FROM head") > most
 
 
 def _checkpoint(connection: apsw.Connection, path: Path) -> None:
@@ -650,6 +650,9 @@ class Lock:
             raise JournalError(
                 f"the journal {path} is in use by another gateway; give this one its own --journal"
             ) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
         return cls(descriptor)
 
     @property
