@@ -75,9 +75,9 @@ def _path(node: Node, *, reads_on: bool) -> str:
             return f"[{start}:{stop}:{step}]" if step else f"[{start}:{stop}]"
         case "subexpression" | "index_expression":
             first, *rest = children
-            return _base(first, reads_on=reads_on) + "".join(
-                _path(child, reads_on=True) for child in rest
-            )
+            from_it = _base if kind == "subexpression" else _indexed
+            steps = "".join(_path(child, reads_on=True) for child in rest)
+            return from_it(first, reads_on=reads_on) + steps
         case "flatten":
             # It ends a projection before it, so that one needs no parentheses.
             inner = children[0]
@@ -88,7 +88,7 @@ def _path(node: Node, *, reads_on: bool) -> str:
             base, each = children
             if base["type"] == "flatten" or _is_sliced(base):
                 return _path(base, reads_on=reads_on) + _path(each, reads_on=True)
-            return f"{_base(base, reads_on=reads_on)}[*]{_path(each, reads_on=True)}"
+            return f"{_indexed(base, reads_on=reads_on)}[*]{_path(each, reads_on=True)}"
         case "filter_projection":
             base, each, condition = children
             before, after = _base(base, reads_on=reads_on), _path(each, reads_on=True)
@@ -117,6 +117,13 @@ def _base(node: Node, *, reads_on: bool) -> str:
     """
     text = _path(node, reads_on=reads_on)
     return f"({text})" if node["type"] in _PROJECTIONS and not reads_on else text
+
+
+def _indexed(node: Node, *, reads_on: bool) -> str:
+    """The same before an index, a slice or `[*]`, which belong to the last name before them alone: in
+    `a.b[0]` to `b`, in `(a.b)[0]` to both."""
+    text = _base(node, reads_on=reads_on)
+    return f"({text})" if node["type"] == "subexpression" and not reads_on else text
 
 
 def spelled(name: str) -> str:
