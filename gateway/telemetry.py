@@ -12,8 +12,7 @@ from prometheus_client.registry import Collector
 from gateway.delivery import Verdict
 from gateway.tally import Tally
 
-# The package leaves some of its functions unannotated.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # See above.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client does not annotate it.
 
 MAX_APPS = 1_000
 """Apps that have a series of their own here: a sender may make up any number of names."""
@@ -252,6 +251,6 @@ class Telemetry:
     def render(self, *, openmetrics: bool) -> bytes:
         """All counters in one of the two formats; OpenMetrics without its closing line."""
         if openmetrics:
-            text: bytes = generate_openmetrics(self._registry)  # type: ignore[no-untyped-call]  # As above.
+            text: bytes = generate_openmetrics(self._registry)  # type: ignore[no-untyped-call]  # As above, not annotated.
             return text.removesuffix(b"# EOF\n")
         return generate_latest(self._registry)

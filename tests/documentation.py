@@ -187,8 +187,7 @@ def _bare(declared: inspect.Type) -> inspect.Type:
     return declared
 
 
-# An annotated type carries its metadata in an attribute that type checkers do not know.
-_EXPRESSION: Meta = grammar.Expression.__metadata__[0]  # type: ignore[attr-defined]
+_EXPRESSION: Meta = grammar.Expression.__metadata__[0]  # type: ignore[attr-defined]  # Of `Annotated`, unknown to checkers.
 
 
 def _is_expression(declared: inspect.Type) -> bool:

@@ -13,25 +13,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import UnionType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.harness import hub_signature
 
 TOKEN = "github_pat_11TESTONLY_ntHRNfpxV0"
-SCHEMA = {
+SCHEMA: Mapping[str, type | UnionType] = {
     "id": int,
     "guid": str,
     "delivered_at": str,
     "redelivery": bool,
     "duration": float,
     "status": str,
-    "status_code": (int, type(None)),
+    "status_code": int | None,
     "event": str,
-    "action": (str, type(None)),
-    "installation_id": (int, type(None)),
-    "repository_id": (int, type(None)),
-    "throttled_at": (str, type(None)),
+    "action": str | None,
+    "installation_id": int | None,
+    "repository_id": int | None,
+    "throttled_at": str | None,
 }
 """What the documentation says of an item in the list of deliveries; it does not say what stands for no answer."""
 
@@ -107,7 +108,7 @@ class GitHub:
             "throttled_at": None,
         }
         assert attempt.keys() == SCHEMA.keys()
-        assert all(isinstance(value, SCHEMA[name]) for name, value in attempt.items())  # type: ignore[arg-type]  # Types, and unions of them.
+        assert all(isinstance(value, SCHEMA[name]) for name, value in attempt.items())
         listed = self.attempts[hook]
         listed.append(attempt)
         listed.sort(key=lambda one: (one["delivered_at"], one["id"]), reverse=True)

@@ -136,7 +136,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # What comes from the transport
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # As uvicorn's.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn takes no other transport than one that writes.
         super().connection_made(transport)
         self._hangup = _Hangup(transport, self._close)
         self._wait(_Stage.IDLE, self._listener.deadlines.headers)
@@ -147,7 +147,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self.deadline = inf
         # Both lead back here, and thousands of dead connections would wait for the collector.
-        self.cycle = self._hangup = None  # type: ignore[assignment]  # Nothing comes any more.
+        self._hangup = None
+        self.cycle = None  # type: ignore[assignment]  # As uvicorn's own before the first request.
 
     def data_received(self, data: bytes) -> None:
         if self._stage in (_Stage.LAST_ANSWER, _Stage.LEAVING):
@@ -207,7 +208,7 @@ class GuardedProtocol(HttpToolsProtocol):
         # An answer before the end of the body ends the connection, whoever gives it.
         self._keep_alive = self.cycle.keep_alive
         self.cycle.keep_alive = False
-        self.cycle.transport = self._hangup  # type: ignore[assignment]  # All that a cycle uses of it.
+        self.cycle.transport = self._hangup  # type: ignore[assignment]  # It has all that a cycle uses of a transport.
         self._is_late = False
         self._wait(_Stage.BODY, self._listener.deadlines.body + LAG)
 

@@ -173,7 +173,7 @@ _RESOLVER = yaml.resolver.Resolver()
 
 def _is_text(form: str) -> bool:
     """Whether a plain form is text in YAML 1.1 too, where `on` and `12:30` are not."""
-    tag = _RESOLVER.resolve(yaml.ScalarNode, form, (True, False))  # type: ignore[no-untyped-call]  # The stubs leave it so.
+    tag = _RESOLVER.resolve(yaml.ScalarNode, form, (True, False))  # type: ignore[no-untyped-call]  # The stubs of PyYAML do not annotate it.
     return bool(tag == "tag:yaml.org,2002:str")
 
 

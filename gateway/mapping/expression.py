@@ -30,17 +30,16 @@ class _Parser(parser.Parser):
     # Its own: the package's holds trees of the other reading.
     _CACHE: ClassVar[dict[str, Any]] = {}
 
-    # The stubs know none of the methods that a parser is made of.
     def _token_nud_unquoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
-        field: dict[str, Any] = super()._token_nud_unquoted_identifier(token)  # type: ignore[misc]  # See above.
+        field: dict[str, Any] = super()._token_nud_unquoted_identifier(token)  # type: ignore[misc]  # Not in the stubs of jmespath.
         return {**field, "start": token["start"]}
 
     def _token_nud_quoted_identifier(self, token: Mapping[str, Any]) -> dict[str, Any]:
-        field: dict[str, Any] = super()._token_nud_quoted_identifier(token)  # type: ignore[misc]  # See above.
+        field: dict[str, Any] = super()._token_nud_quoted_identifier(token)  # type: ignore[misc]  # Not in the stubs of jmespath.
         return {**field, "start": token["start"]}
 
     def _token_led_lparen(self, left: Mapping[str, Any]) -> dict[str, Any]:
-        call: dict[str, Any] = super()._token_led_lparen(left)  # type: ignore[misc]  # See above.
+        call: dict[str, Any] = super()._token_led_lparen(left)  # type: ignore[misc]  # Not in the stubs of jmespath.
         return {**call, "start": left["start"]}
 
 

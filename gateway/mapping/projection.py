@@ -44,8 +44,7 @@ def _type(place: Place) -> Any:
     if place.is_whole or not all(name.isascii() for name in place.members):
         return Any
     members = {name: _type(member) for name, member in place.members.items()}
-    # Built at run time, from what expressions read: a checker cannot know its members.
-    read: Any = TypedDict("Read", members, total=False)  # type: ignore[misc]  # See above.
+    read: Any = TypedDict("Read", members, total=False)  # type: ignore[misc]  # Its members are known at run time alone.
     items = GenericAlias(list, _type(place.items) if place.items is not None else Any)
     return read | items | _Scalar
 

@@ -143,4 +143,6 @@ def follow(node: Node, value: Seen, where: Any) -> Seen:
             for child in children:
                 inner(child).use()
             return _COMPUTED
-    raise AssertionError(node["type"])  # pragma: no cover - every kind of node is above.
+    raise AssertionError(
+        node["type"]
+    )  # pragma: no cover  # The parser makes no other kind of node.

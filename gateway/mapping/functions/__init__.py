@@ -66,7 +66,7 @@ class _Functions(functions.Functions):
         optional = sum(1 for argument in signature if argument.get("optional"))
         if 0 < len(signature) - len(args) <= optional:
             signature = signature[: len(args)]
-        super()._validate_arguments(args, signature, function_name)  # type: ignore[misc]  # Not in the stubs.
+        super()._validate_arguments(args, signature, function_name)  # type: ignore[misc]  # Not in the stubs of jmespath.
 
     def call_function(self, function_name: str, resolved_args: Iterable[Any]) -> Any:
         try:

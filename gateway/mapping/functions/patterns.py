@@ -20,9 +20,8 @@ _CACHED = 128
 
 @cache
 def _engine() -> Any:
-    # Imported by the first pattern: loading it takes some ten milliseconds, for which a command on
-    # mappings without one need not wait.
-    import re2  # type: ignore[import-untyped]  # noqa: PLC0415  # The package ships no types; see above.
+    # Loading it takes some ten milliseconds, for which a command on mappings without one need not wait.
+    import re2  # type: ignore[import-untyped]  # noqa: PLC0415  # It ships no types; loaded by the first pattern.
 
     return re2
 
