@@ -312,15 +312,26 @@ def run_process(
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """One run of the `gateway` command as a process, to its end."""
+    command = [sys.executable, "-m", "gateway", *arguments]
+    return run_to_end(command, cwd, environment, input=stdin)
+
+
+def run_to_end(
+    command: Sequence[str],
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+    **more: Any,
+) -> subprocess.CompletedProcess[str]:
+    """One run of a command that may be the `gateway` of this repository, wherever it is run; `more` is for
+    `subprocess.run`."""
     return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
+        command,
         cwd=cwd,
-        env={**os.environ, **(environment or {})},
-        input=stdin,
-        capture_output=True,
-        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        encoding="utf-8",
         timeout=120,
         check=False,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
     )
 
 

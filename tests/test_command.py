@@ -12,12 +12,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.event import Event, FieldValue
-from tests.harness import ROOT, SECRETS, free_port, require_program, run_cli, run_process
+from tests.harness import (
+    ROOT,
+    SECRETS,
+    free_port,
+    require_program,
+    run_cli,
+    run_process,
+    run_to_end,
+)
 from tests.journals import SqliteHome, append, entry
 
 FULL = Path("/dev/full")
@@ -46,20 +55,9 @@ def is_one_sentence(run: subprocess.CompletedProcess[str]) -> bool:
 
 def test_a_start_on_a_full_disk_names_the_journal(tmp_path: Path) -> None:
     """And not standard output, which has nothing to do with it."""
-    run = subprocess.run(
-        command(
-            "serve",
-            f"--listen=127.0.0.1:{free_port()}",
-            f"--internal-listen=127.0.0.1:{free_port()}",
-        ),
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
-    )
+    ports = (f"--listen=127.0.0.1:{free_port()}", f"--internal-listen=127.0.0.1:{free_port()}")
+    full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
+    run = run_to_end(command("serve", *ports), tmp_path, preexec_fn=full)
     assert is_one_sentence(run), run.stderr
     assert "cannot write the journal data/journal.sqlite: File too large" in run.stderr
 
@@ -232,15 +230,8 @@ def test_a_file_that_cannot_be_read_is_named(
     closed = tmp_path / "closed"
     closed.mkdir(mode=0)
     try:
-        run = subprocess.run(
-            command(*words, *([journal] if words[0] == "journal" else [])),
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        given = [journal] if words[0] == "journal" else []
+        run = run_to_end(command(*words, *given), tmp_path)
     finally:
         closed.chmod(0o700)
     assert is_one_sentence(run), run.stderr
@@ -254,15 +245,7 @@ def test_what_the_doctor_may_not_read_is_one_problem_each(tmp_path: Path) -> Non
     closed.mkdir(mode=0)
     given = ("--secrets", "closed", "--journal", "sqlite:///closed/journal.sqlite")
     try:
-        run = subprocess.run(
-            command("doctor", "--format", "json", *given),
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        run = run_to_end(command("doctor", "--format", "json", *given), tmp_path)
     finally:
         closed.chmod(0o700)
     assert run.returncode == 1, run.stderr
@@ -288,16 +271,8 @@ def test_output_that_cannot_be_written_is_said(
     """A disk that is full while a report is written to it gives no half report that is called whole."""
     given = [] if words[0] in ("schema", "check") else [journal]
     with FULL.open("w") as full:
-        run = subprocess.run(
-            [sys.executable, "-m", "gateway", *words, *given],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        whole = [sys.executable, "-m", "gateway", *words, *given]
+        run = run_to_end(whole, tmp_path, {"PYTHONUNBUFFERED": unbuffered}, stdout=full)
     assert is_one_sentence(run), run.stderr
     assert "cannot write to standard output: No space left on device" in run.stderr
 
@@ -305,7 +280,7 @@ def test_output_that_cannot_be_written_is_said(
 def test_letters_that_a_terminal_does_not_know_are_told_by_number(tmp_path: Path) -> None:
     """A report is not lost for one of them."""
     (tmp_path / "shop.yaml").write_text("source: shop\ntitel: déploy✓\n")
-    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
     checked = run_process("check", "shop.yaml", cwd=tmp_path, environment=ascii_only)
     assert checked.returncode == 1
     assert "titel: d\\xe9ploy\\u2713" in checked.stdout
@@ -321,29 +296,16 @@ def test_an_export_is_in_utf8_whatever_the_terminal_is(tmp_path: Path) -> None:
         "timestamp": 1_790_000_000,
     }
     append(home, entry(1, events=(Event("failure", failure),)))
-    run = subprocess.run(
-        [sys.executable, "-m", "gateway", "export", "--journal", home.url],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
-    assert "déploy".encode() in run.stdout
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    run = run_process("export", "--journal", home.url, environment=ascii_only)
+    assert "déploy" in run.stdout
 
 
 @pytest.mark.parametrize("words", [["check", "-"], ["new", "shop", "--sample", "-"]], ids=" ".join)
 def test_a_closed_standard_input_is_said(words: list[str], tmp_path: Path) -> None:
     """Where a job was started without one."""
-    run = subprocess.run(
-        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "gateway", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "gateway"]
+    run = run_to_end([*closed, *words], tmp_path)
     assert is_one_sentence(run), run.stderr
     assert "there is no standard input" in run.stderr
 
@@ -363,12 +325,5 @@ sys.exit(main(["check"]))
 @pytest.mark.parametrize("module", ["gateway.cli.check", "gateway.settings", "msgspec"])
 def test_an_interrupt_while_modules_are_imported_is_an_interrupt(module: str) -> None:
     """It ends the command with 130 and no traceback, as one a moment later does."""
-    run = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED, module],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    run = run_to_end([sys.executable, "-c", _INTERRUPTED, module])
     assert (run.returncode, run.stdout, run.stderr) == (128 + signal.SIGINT, "", "")

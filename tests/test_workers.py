@@ -21,6 +21,7 @@ from tests import samples
 from tests.harness import SECRETS, Answer, Gateway, eventually, request, running
 
 NOW = 1_790_000_000
+SECRET = "a secret of the shop"
 MAPPING = """\
 source: shop
 authenticate: none
@@ -119,7 +120,7 @@ def test_workers_serve_what_the_gateway_has_read(several: Gateway) -> None:
 def test_a_worker_that_cannot_reload_is_told_of_and_tries_again(several: Gateway) -> None:
     """Though nothing has changed on disk since the gateway itself read it."""
     secret = several.folder / "shop.secret"
-    secret.write_text("a secret of the shop")
+    secret.write_text(SECRET)
     scheme = "authenticate: {scheme: token, header: X-Secret, secret: {file: shop.secret}}"
     text = MAPPING.format(stage="late").replace("authenticate: none", scheme)
     with _reloading(several, text, "late") as status:
@@ -127,7 +128,7 @@ def test_a_worker_that_cannot_reload_is_told_of_and_tries_again(several: Gateway
     assert status() == 503
     assert several.counter("gateway_config_last_reload_successful") == 0
     assert _outcomes(several, 5, "late", "X-Secret") == {"ignored"}
-    secret.write_text("a secret of the shop")
+    secret.write_text(SECRET)
     assert _reload(several) == 200
     assert several.counter("gateway_config_last_reload_successful") == 1
     assert _outcomes(several, 6, "late", "X-Secret") == {"accepted"}
@@ -137,10 +138,11 @@ def _mapping(gateway: Gateway) -> Path:
     return gateway.folder / "mappings" / "shop.yaml"
 
 
-def _outcomes(gateway: Gateway, number: int, stage: str, secret: str = "") -> set[str]:
-    """What becomes of forty deliveries of this stage, which all workers have a part of."""
+def _outcomes(gateway: Gateway, number: int, stage: str, proof: str = "") -> set[str]:
+    """What becomes of forty deliveries of this stage, which all workers have a part of; `proof` is the
+    header for the secret of the shop."""
     body = {"app": "kiosk", "commit": samples.SHA, "stage": stage}
-    given = {secret: "a secret of the shop"} if secret else {}
+    given = {proof: SECRET} if proof else {}
 
     def tell(one: int) -> str:
         told = json.dumps({**body, "at": NOW + number * 100 + one}).encode()
