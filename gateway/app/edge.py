@@ -24,7 +24,7 @@ from gateway.source import Source
 log = logging.getLogger("gateway")
 
 SET_BACK = 1.0
-"""Seconds; by less a clock is set back only in being kept right."""
+"""Seconds; a clock that is only kept right is set back by less."""
 _NO_COMMIT = "the journal cannot commit now"
 
 
@@ -77,6 +77,7 @@ class Edge:
         is_proven = checked.verify(headers, raw, now, scope["query_string"])
         if is_proven and is_admitted:
             return source is not None
+        # Looked for in any case: that there is no such source takes as long to say.
         why = checked.told_fault(headers, now)
         if source is None:
             why = "nothing is served under its name"

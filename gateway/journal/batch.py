@@ -64,7 +64,7 @@ class DeliveryRow(NamedTuple):
         return len(self.body) + texts + ROW
 
 
-SIZE = f"length(body) + length(headers) + length(query) + length(reasons) + {ROW}"
+SIZE_IN_SQL = f"length(body) + length(headers) + length(query) + length(reasons) + {ROW}"
 """The same of a row that is kept, in SQL."""
 
 
@@ -108,8 +108,8 @@ class Copies:
     def __init__(
         self,
         batch: Sequence[Candidate],
-        names: Collection[Name] = (),
-        identities: Collection[bytes] = (),
+        names: Collection[Name],
+        identities: Collection[bytes],
     ) -> None:
         """`names` and `identities` are those of the batch that the journal knows."""
         self.names: dict[Name, list[Candidate]] = {}

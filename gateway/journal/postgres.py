@@ -23,16 +23,7 @@ from psycopg.abc import PQGen
 from psycopg.errors import Diagnostic
 
 from gateway.journal import reading
-from gateway.journal.batch import (
-    SIZE,
-    Candidate,
-    Copies,
-    DeliveryRow,
-    EventRow,
-    Head,
-    Judged,
-    judge,
-)
+from gateway.journal.batch import Candidate, Copies, DeliveryRow, EventRow, Head, Judged, judge
 from gateway.journal.entry import JournalError, JournalUnavailable, Recorded, Stored
 from gateway.journal.reading import Query
 from gateway.journal.retention import KEEP_ALL, Retention, removal
@@ -508,7 +499,7 @@ class PostgresStore:
             by = before = math.inf
         if mine and before > -math.inf:
             statement = (
-                f"WITH gone AS ({_marked(removal('deliveries'))} RETURNING {SIZE} AS bytes) "  # noqa: S608  # Fixed words.
+                f"WITH gone AS ({_marked(removal('deliveries'))}) "  # noqa: S608  # Fixed words.
                 "SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM gone"
             )
             ((gone, size),) = connection.execute(statement, (by, before)).fetchall()
@@ -524,8 +515,7 @@ class PostgresStore:
 
     def events(self, after: int = 0, until: int | None = None) -> Iterator[Recorded]:
         with self._reader() as query:
-            last = reading.last_event(query)
-            if until is not None and last < until:
+            if until is not None and (last := reading.last_event(query)) < until:
                 # Whoever waits for it tries again; what is missing would never be asked for later.
                 raise JournalUnavailable(
                     f"the journal {self._server}: it was read as far as event {last} of {until}"
@@ -588,11 +578,12 @@ class _Commit:
         self.before = self.after = Head(0, 0)
 
     def __call__(self, connection: _Connection) -> list[Stored]:
+        asked = list({one.name for one in self._batch})
         *_, ((version, *head),), names, identities, receipts = connection.run_all(
             _BEGIN + _ASK,
             {
-                "sources": [one.entry.source for one in self._batch],
-                "ids": [one.entry.delivery_id for one in self._batch],
+                "sources": [source for source, _ in asked],
+                "ids": [name for _, name in asked],
                 "identities": [identity for one in self._batch for identity in one.events],
                 "doubtful": self._doubtful.deliveries[0].seq if self._doubtful else -1,
             },

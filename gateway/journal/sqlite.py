@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from gateway.journal import reading
 from gateway.journal.batch import (
-    SIZE,
+    SIZE_IN_SQL,
     Candidate,
     Copies,
     DeliveryRow,
@@ -106,7 +106,7 @@ CREATE INDEX events_by_delivery ON events (delivery);
 """,
     2: f"""
 ALTER TABLE head ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
-UPDATE head SET bytes = (SELECT coalesce(sum({SIZE}), 0) FROM deliveries);
+UPDATE head SET bytes = (SELECT coalesce(sum({SIZE_IN_SQL}), 0) FROM deliveries);
 """,  # noqa: S608  # Fixed words.
 }
 """What makes a file of one version one of the next."""
@@ -182,7 +182,7 @@ class SqliteStore:
             self._identity = _identity(path)
             self._log_identity = _identity(log_path(path))
             self._has_content = False
-            self.missing = self._missing()
+            self.missing = _lacking(self.lock, self._file)
         except BaseException:
             if self._connection is not None:
                 _close(self._connection)
@@ -192,10 +192,6 @@ class SqliteStore:
     @property
     def damaged(self) -> int:
         return len(self._damaged)
-
-    def _missing(self) -> int:
-        """How many deliveries were acknowledged that the file does not have."""
-        return _lacking(self.lock, self._file)
 
     def commit(self, batch: Sequence[Candidate]) -> list[Stored]:
         with self._in_turn(), self._working() as connection:
@@ -393,9 +389,8 @@ def _write(connection: apsw.Connection, judged: Judged) -> None:
 
 def _remove(connection: apsw.Connection, table: str, by: float, before: float) -> int:
     """Removes a few of the oldest rows; how many."""
-    size = SIZE if table == "deliveries" else "0"
     connection.execute("BEGIN IMMEDIATE")
-    removed = _rows(connection, f"{removal(table)} RETURNING {size}", by, before)
+    removed = _rows(connection, removal(table), by, before)
     if removed:
         freed = sum(int(one) for (one,) in removed)
         connection.execute("UPDATE head SET bytes = bytes - ?", (freed,))
@@ -404,8 +399,8 @@ def _remove(connection: apsw.Connection, table: str, by: float, before: float) -
 
 
 def _is_full(connection: apsw.Connection, most: int) -> bool:
-    """Whether more bytes of the file are in use, half of them at least by deliveries: the few that are
-    left beside many events would go as soon as they come, and make no room."""
+    """Whether more bytes of the file are in use, and deliveries take more than half as many: fewer of them,
+    beside many events, would go as soon as they come, and make no room."""
     pages = _number(connection, "PRAGMA page_count") - _number(connection, "PRAGMA freelist_count")
     used = pages * _number(connection, "PRAGMA page_size")
     return used > most and 2 * _number(connection, "SELECT bytes FROM head") > most
@@ -791,6 +786,7 @@ def missing(path: Path) -> int:
 
 
 def _lacking(lock: Lock, file: SqliteFile) -> int:
+    """How many deliveries were acknowledged that a file does not have."""
     # First of all: whoever writes meanwhile commits before it notes that.
     acknowledged = lock.acknowledged()
     with file.reader() as query:
